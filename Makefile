@@ -1,0 +1,46 @@
+# Two commands matter: `make repro` runs the pipeline, `make test` proves that it works. Both set up what they need first.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Stages are started as `python` by DVC: this one, not another on the PATH.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test test-all lint ui clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/installed ## the environment alone
+
+$(VENV)/installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "slimline needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name one: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+repro: setup ## run what is stale of the pipeline, then show the result
+	$(BIN)/slimline check
+	$(BIN)/dvc repro
+	@$(BIN)/slimline show
+
+test: setup ## the fast tests
+	$(BIN)/python -m pytest
+
+test-all: setup ## every test, the slow ones too
+	$(BIN)/python -m pytest -m ""
+
+lint: setup ## format, lint, types, import floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+ui: setup ## MLflow's pages on http://127.0.0.1:5000
+	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
+
+clean: ## remove the environment, caches and what the pipeline made; runs in mlflow.db stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf data/prepared models metrics/[!s]*.json metrics/scorecard.json plots reports .dvc/cache .dvc/tmp

@@ -1,0 +1,116 @@
+"""A model on disk: a folder of four files, from which it is rebuilt without pickle.
+
+`model.json` says how to build the network and which forms it took on, `model.safetensors` holds its tensors; `model.onnx` and
+`model.slim` are the same network to run and to ship.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from slimline.core.forms import take_on
+from slimline.core.quantized import load_stored_state, quantized_layers, stored_state
+from slimline.errors import SlimlineError
+from slimline.export.onnx import to_onnx
+from slimline.export.packed import read_packed, to_packed
+from slimline.files import whole_folder, write_bytes, write_json
+from slimline.models.network import network
+from slimline.paths import ModelFolder
+from slimline.registry import describe
+
+
+class Manifest(BaseModel):
+    """`model.json`: all that a model is besides its tensors.
+
+    Args:
+        architecture: an entry of the zoo, `{name, **parameters}`.
+        input_shape: channels, height, width.
+        mean, std: normalization, a number a channel, of images in [0, 1].
+        classes: names, in the order of the logits.
+        forms: what the network became after it was built, see `core.forms`.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    format: Literal[1] = 1
+    architecture: dict[str, Any]
+    input_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+    forms: tuple[dict[str, Any], ...] = ()
+
+    def after(self, form: str, record: Mapping[str, Any]) -> "Manifest":
+        """This manifest once the network has taken on one more form."""
+        return self.model_copy(update={"forms": (*self.forms, {"form": form, "record": dict(record)})})
+
+
+def fresh(manifest: Manifest) -> nn.Module:
+    """The network that `manifest` describes, its tensors not yet set.
+
+    Raises:
+        SlimlineError: an architecture or a form that is not known here.
+    """
+    model = network(manifest.architecture, manifest.input_shape, len(manifest.classes), manifest.mean, manifest.std)
+    return take_on(model, manifest.forms)
+
+
+def save(target: ModelFolder, manifest: Manifest, model: nn.Module) -> None:
+    """Write all four files of `model`, whole or not at all."""
+    description = manifest.model_dump(mode="json")
+    state = stored_state(model)
+    widths = {f"{name}.weight": layer.grid.bits for name, layer in quantized_layers(model).items()}
+    with whole_folder(target.folder) as folder:
+        files = ModelFolder(folder)
+        write_json(files.manifest, description)
+        write_bytes(files.weights, to_safetensors({name: tensor.contiguous() for name, tensor in state.items()}))
+        preprocessing = {"scale": "pixels / 255", "mean": manifest.mean, "std": manifest.std, "normalization": "inside the graph"}
+        write_bytes(files.onnx, to_onnx(model, manifest.input_shape, {"classes": manifest.classes, "preprocessing": preprocessing}))
+        write_bytes(files.packed, to_packed(description, state, widths))
+
+
+def load(source: ModelFolder) -> tuple[Manifest, nn.Module]:
+    """Rebuild a model, in eval mode.
+
+    Raises:
+        SlimlineError: a file that is missing, truncated, foreign, or does not fit the others.
+    """
+    try:
+        description = json.loads(source.manifest.read_text())
+        state = load_file(source.weights)
+    except FileNotFoundError as error:
+        raise SlimlineError(
+            f"{source.folder}: no model here ({Path(error.filename or source.weights).name} is missing); run the stage that makes it"
+        ) from error
+    except (SafetensorError, ValueError) as error:
+        raise SlimlineError(f"{source.folder}: a truncated or foreign model file ({error}); run the stage that makes it again") from error
+    return _rebuilt(description, state, str(source.folder))
+
+
+def load_packed(path: Path) -> tuple[Manifest, nn.Module]:
+    """Rebuild a model from its packed file alone, in eval mode.
+
+    Raises:
+        SlimlineError: missing, truncated, altered or foreign.
+    """
+    description, state = read_packed(path)
+    return _rebuilt(description, state, str(path))
+
+
+def _rebuilt(description: Any, state: Mapping[str, Tensor], where: str) -> tuple[Manifest, nn.Module]:
+    try:
+        manifest = Manifest.model_validate_json(json.dumps(description))
+        model = fresh(manifest)
+        load_stored_state(model, state)
+    except ValidationError as error:
+        raise SlimlineError(f"{where}: no manifest of a model ({describe(error)})") from error
+    except (RuntimeError, KeyError) as error:
+        raise SlimlineError(f"{where}: tensors and manifest do not fit together ({' '.join(str(error).split())[:200]})") from error
+    return manifest, model.eval()

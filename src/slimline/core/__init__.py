@@ -1,0 +1,1 @@
+"""Pure numerics, and the forms a saved model can take."""

@@ -1,0 +1,70 @@
+"""What a network costs: parameters, multiply-accumulates, bit operations."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from slimline.core.quantized import QuantizedConv2d, QuantizedLinear
+
+FLOAT_BITS = 32
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Counts for one input image.
+
+    Args:
+        params: learnable numbers (weights, biases, batch-norm scales and shifts).
+        nonzero_params: those that are not zero as deployed.
+        macs: multiply-accumulates of convolutions and fully connected layers.
+        bops: bit operations, the sum over layers of MACs · weight bits · input bits (Baskin et al., "UNIQ", 2018, without the
+            accumulator's share).
+    """
+
+    params: int
+    nonzero_params: int
+    macs: int
+    bops: int
+
+
+def measure(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
+    """Count by running one blank image of `input_shape` (channels, height, width) through `model`, in eval mode."""
+    macs: dict[str, int] = {}
+    bops: dict[str, int] = {}
+    handles = []
+
+    def watch(name: str, layer: nn.Conv2d | nn.Linear):  # type: ignore[no-untyped-def]
+        def count(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            per_output = layer.weight[0].numel()
+            macs[name] = macs.get(name, 0) + output.numel() * per_output
+            weight_bits, input_bits = FLOAT_BITS, FLOAT_BITS
+            if isinstance(layer, QuantizedConv2d | QuantizedLinear):
+                weight_bits, input_bits = layer.grid.bits, layer.grid.input_bits
+            bops[name] = macs[name] * weight_bits * input_bits
+
+        return count
+
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            handles.append(layer.register_forward_hook(watch(name, layer)))
+    was_training = model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *input_shape))
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    return Cost(
+        params=sum(p.numel() for p in model.parameters()),
+        nonzero_params=sum(int(p.count_nonzero()) for p in _deployed(model)),
+        macs=sum(macs.values()),
+        bops=sum(bops.values()),
+    )
+
+
+def _deployed(model: nn.Module) -> list[Tensor]:
+    """The parameters as deployed: those on a grid as their codes, since a small weight can round to zero."""
+    grids = {id(m.weight): m.grid for m in model.modules() if isinstance(m, QuantizedConv2d | QuantizedLinear)}
+    return [grids[id(p)].encode(p.detach()) if id(p) in grids else p.detach() for p in model.parameters()]

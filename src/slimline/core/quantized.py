@@ -1,0 +1,218 @@
+"""The quantized form: batch norms folded away, weights, biases and activations on integer grids.
+
+A network in this form still trains (its weights are real numbers that pass through `fake_quantize`), yet everything it
+computes is a function of integer codes and scales, and those alone go to disk. `stored_state` and `load_stored_state` are
+the two ways across: on the way out a weight becomes its code, on the way back the code becomes the real number it stands for,
+whose code is the same again.
+"""
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from slimline.core.affine import PER_TENSOR, dequantize, fake_quantize, integer_range, quantize, round_to_step
+from slimline.core.normalize import Normalize
+from slimline.errors import SlimlineError
+
+POINTS = "quantizers"
+"""The submodule that holds the quantizers of activations."""
+
+
+class ActivationQuantizer(nn.Module):
+    """One scale and zero point for a whole activation tensor; codes are unsigned."""
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+        self.low, self.high = integer_range(bits, signed=False)
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("zero_point", torch.zeros((), dtype=torch.uint8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return fake_quantize(x, self.scale, self.zero_point, PER_TENSOR, self.low, self.high)
+
+
+class WeightGrid(nn.Module):
+    """The integer grid of a layer's weight (a scale per output channel, no zero point) and bias (step = input · weight scale)."""
+
+    scale: Tensor
+    zero_point: Tensor
+    bias_step: Tensor
+
+    def __init__(self, channels: int, bits: int, input_bits: int) -> None:
+        super().__init__()
+        self.bits, self.input_bits = bits, input_bits
+        self.low, self.high = integer_range(bits, signed=True)
+        self.register_buffer("scale", torch.ones(channels))
+        # Neither is stored: the one is constant, the other follows from scales (`set_bias_steps`).
+        self.register_buffer("zero_point", torch.zeros(channels, dtype=torch.int8), persistent=False)
+        self.register_buffer("bias_step", torch.ones(channels), persistent=False)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return fake_quantize(weight, self.scale, self.zero_point, 0, self.low, self.high)
+
+    def encode(self, weight: Tensor) -> Tensor:
+        return quantize(weight, self.scale, self.zero_point, 0, self.low, self.high).to(torch.int8)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        return dequantize(codes, self.scale, self.zero_point, 0)
+
+
+class QuantizedConv2d(nn.Conv2d):
+    """A convolution whose weight and bias pass through their integer grids."""
+
+    grid: WeightGrid
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch filters h w"]:
+        assert self.bias is not None  # given by `_quantized_layer`
+        return self._conv_forward(x, self.grid(self.weight), round_to_step(self.bias, self.grid.bias_step))
+
+
+class QuantizedLinear(nn.Linear):
+    """A fully connected layer whose weight and bias pass through their integer grids."""
+
+    grid: WeightGrid
+
+    def forward(self, x: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch units"]:
+        return nn.functional.linear(x, self.grid(self.weight), round_to_step(self.bias, self.grid.bias_step))
+
+
+QUANTIZED: Mapping[type[nn.Module], type[nn.Module]] = {nn.Conv2d: QuantizedConv2d, nn.Linear: QuantizedLinear}
+"""Layers that have weights to quantize, and what they become."""
+
+
+class _Tracer(fx.Tracer):
+    """Normalization is one operation: nothing inside it is put on a grid of its own."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return isinstance(module, Normalize) or super().is_leaf_module(module, name)
+
+
+def folded(model: nn.Module) -> fx.GraphModule:
+    """A copy of `model`, traced, in eval mode, with every batch norm that directly follows a convolution folded into it.
+
+    Folding (Jacob et al. 2018, eq. 14) leaves the function as it is; the batch statistics are frozen from here on.
+
+    Raises:
+        SlimlineError: the forward pass depends on data, so that it has no fixed graph.
+    """
+    try:
+        root = copy.deepcopy(model).eval()
+        graph = fx.GraphModule(root, _Tracer().trace(root))
+    except Exception as error:  # torch.fx raises whatever the user's forward raises on a proxy
+        raise SlimlineError(f"{type(model).__name__} cannot be traced, so it cannot be quantized: {' '.join(str(error).split())}") from error
+    modules = dict(graph.named_modules())
+    for node in list(graph.graph.nodes):
+        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+            continue
+        before = node.args[0]
+        if before.op != "call_module" or not isinstance(modules[before.target], nn.Conv2d) or len(before.users) > 1:
+            continue
+        graph.set_submodule(before.target, fuse_conv_bn_eval(modules[before.target], modules[node.target]))
+        node.replace_all_uses_with(before)
+        graph.graph.erase_node(node)
+    graph.delete_all_unused_submodules()
+    graph.recompile()
+    return graph
+
+
+def quantized(model: nn.Module, record: Mapping[str, Any]) -> fx.GraphModule:
+    """A copy of `model` in its quantized form, as `record` says.
+
+    Args:
+        record: `weights`, layer name to bits; `activations`, graph node name to bits of its output;
+            `inputs`, layer name to the bits of what it reads.
+
+    Scales are 1 until they are calibrated or loaded.
+
+    Raises:
+        SlimlineError: the record names a layer or node that the model lacks.
+    """
+    graph = folded(model)
+    for name, bits in record["weights"].items():
+        try:
+            layer = graph.get_submodule(name)
+        except AttributeError as error:
+            raise SlimlineError(f"the model has no layer '{name}' to quantize") from error
+        graph.set_submodule(name, _quantized_layer(name, layer, bits, record["inputs"][name]))
+    nodes = {node.name: node for node in graph.graph.nodes}
+    for name, bits in record["activations"].items():
+        if name not in nodes:
+            raise SlimlineError(f"the model has no tensor '{name}' to quantize")
+        graph.add_submodule(f"{POINTS}.{name}", ActivationQuantizer(bits))
+        with graph.graph.inserting_after(nodes[name]):
+            point = graph.graph.call_module(f"{POINTS}.{name}", (nodes[name],))
+        nodes[name].replace_all_uses_with(point, delete_user_cb=lambda user, point=point: user is not point)
+    graph.recompile()
+    return graph
+
+
+def _quantized_layer(name: str, layer: nn.Module, bits: int, input_bits: int) -> nn.Module:
+    if type(layer) not in QUANTIZED:
+        raise SlimlineError(f"layer '{name}' is a {type(layer).__name__}, which has no weights to quantize")
+    # The same object in its new class: shapes, strides and parameters stay, the forward pass changes.
+    layer.__class__ = QUANTIZED[type(layer)]
+    assert isinstance(layer, QuantizedConv2d | QuantizedLinear)
+    channels = layer.weight.shape[0]
+    if layer.bias is None:
+        layer.bias = nn.Parameter(torch.zeros(channels))
+    layer.grid = WeightGrid(channels, bits, input_bits)
+    return layer
+
+
+def quantized_layers(model: nn.Module) -> dict[str, QuantizedConv2d | QuantizedLinear]:
+    """The layers of `model` whose weights are on a grid, by name."""
+    return {name: m for name, m in model.named_modules() if isinstance(m, QuantizedConv2d | QuantizedLinear)}
+
+
+def stored_state(model: nn.Module) -> dict[str, Tensor]:
+    """The state of `model` as it is written: weights on a grid as int8 codes, their biases as int32 multiples of the bias step."""
+    state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    for name, layer in quantized_layers(model).items():
+        state[f"{name}.weight"] = layer.grid.encode(layer.weight.detach())
+        state[f"{name}.bias"] = torch.round(layer.bias.detach() / layer.grid.bias_step).to(torch.int32)  # type: ignore[union-attr]
+    return state
+
+
+def set_bias_steps(graph: fx.GraphModule) -> None:
+    """Give every layer the step of its bias: the product of its input's scale and its weights' scales.
+
+    A bias is added to sums of products of codes, so it must lie on their grid (Jacob et al. 2018, section 2.4). The scale of
+    a layer's input is the one of the nearest quantizer upstream; only operations that keep a grid lie between.
+    """
+    layers = quantized_layers(graph)
+    for node in graph.graph.nodes:
+        if node.op != "call_module" or node.target not in layers:
+            continue
+        source = node.args[0]
+        while not (source.op == "call_module" and source.target.startswith(f"{POINTS}.")):
+            source = source.args[0]
+        grid = layers[node.target].grid
+        upstream = graph.get_submodule(source.target)
+        assert isinstance(upstream, ActivationQuantizer)
+        grid.bias_step = upstream.scale * grid.scale
+
+
+def load_stored_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Fill `model` from what `stored_state` made.
+
+    Raises:
+        RuntimeError: names or shapes differ.
+    """
+    layers = quantized_layers(model)
+    # Scales first, for what the codes stand for follows from them; the codes themselves are replaced below.
+    model.load_state_dict(state)
+    if isinstance(model, fx.GraphModule):
+        set_bias_steps(model)
+    with torch.no_grad():
+        for name, layer in layers.items():
+            layer.weight.copy_(layer.grid.decode(state[f"{name}.weight"]))
+            layer.bias.copy_(state[f"{name}.bias"] * layer.grid.bias_step)  # type: ignore[union-attr]

@@ -1,0 +1,74 @@
+"""The resized form: layers with other numbers of channels than their architecture gives them.
+
+What channel pruning leaves is recorded as a few numbers a layer, so that a fresh network of the same architecture can be
+brought to the same shapes without the code that decided them.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+from slimline.errors import SlimlineError
+
+ATTRIBUTES: Mapping[type[nn.Module], tuple[str, ...]] = {
+    nn.Conv2d: ("in_channels", "out_channels", "groups"),
+    nn.BatchNorm2d: ("num_features",),
+    nn.Linear: ("in_features", "out_features"),
+}
+"""The numbers that fix the shapes of a layer's tensors."""
+
+Shapes = Mapping[str, Mapping[str, int]]
+
+
+def shapes(model: nn.Module) -> dict[str, dict[str, int]]:
+    """The channel numbers of every layer that could be resized, by layer name."""
+    return {
+        name: {attribute: int(getattr(layer, attribute)) for attribute in ATTRIBUTES[type(layer)]}
+        for name, layer in model.named_modules()
+        if type(layer) in ATTRIBUTES
+    }
+
+
+def differing(original: nn.Module, changed: nn.Module) -> dict[str, dict[str, int]]:
+    """The layers of `changed` whose numbers differ from `original`'s."""
+    before = shapes(original)
+    return {name: now for name, now in shapes(changed).items() if before.get(name) != now}
+
+
+def resized(model: nn.Module, record: Shapes) -> nn.Module:
+    """`model` with the recorded layers brought to their recorded shapes (in place); their values are undefined until loaded.
+
+    Raises:
+        SlimlineError: the record names a layer that the model lacks, or numbers that fit no layer of its kind.
+    """
+    for name, numbers in record.items():
+        try:
+            layer = model.get_submodule(name)
+        except AttributeError as error:
+            raise SlimlineError(f"the model has no layer '{name}' to resize") from error
+        if set(numbers) != set(ATTRIBUTES.get(type(layer), ())) or min(numbers.values()) < 1:
+            raise SlimlineError(f"layer '{name}' ({type(layer).__name__}) cannot be resized to {dict(numbers)}")
+        for attribute, number in numbers.items():
+            setattr(layer, attribute, number)
+        for key, shape in _tensor_shapes(layer).items():
+            tensor = getattr(layer, key)
+            if tensor is None:
+                continue
+            empty = torch.zeros(shape, dtype=tensor.dtype)
+            setattr(layer, key, nn.Parameter(empty) if isinstance(tensor, nn.Parameter) else empty)
+    return model
+
+
+def _tensor_shapes(layer: nn.Module) -> dict[str, tuple[int, ...]]:
+    match layer:
+        case nn.Conv2d():
+            return {
+                "weight": (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size),
+                "bias": (layer.out_channels,),
+            }
+        case nn.BatchNorm2d():
+            return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (layer.num_features,))
+        case nn.Linear():
+            return {"weight": (layer.out_features, layer.in_features), "bias": (layer.out_features,)}
+    raise TypeError(type(layer).__name__)

@@ -1,0 +1,1 @@
+"""Images: from a source to prepared arrays, from prepared arrays to batches."""

@@ -1,0 +1,29 @@
+"""Soft and hard targets (Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015)."""
+
+from typing import Annotated
+
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from pydantic import Field
+from torch import Tensor
+
+
+def soft_hard(
+    student_logits: Float[Tensor, "batch classes"],
+    teacher_logits: Float[Tensor, "batch classes"],
+    labels: Int64[Tensor, " batch"],
+    *,
+    temperature: Annotated[float, Field(gt=0.0)],
+    alpha: Annotated[float, Field(gt=0.0, le=1.0)],
+) -> Float[Tensor, ""]:
+    """alpha · T² · KL(softmax(teacher / T) ‖ softmax(student / T)) + (1 - alpha) · cross-entropy(student, labels), batch means.
+
+    T² keeps the soft term's gradient at the hard term's size when the temperature changes (the paper's section 2).
+    """
+    soft = F.kl_div(
+        F.log_softmax(student_logits / temperature, dim=1),
+        F.log_softmax(teacher_logits / temperature, dim=1),
+        log_target=True,
+        reduction="batchmean",
+    )
+    return alpha * temperature**2 * soft + (1 - alpha) * F.cross_entropy(student_logits, labels)

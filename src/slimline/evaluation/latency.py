@@ -1,0 +1,101 @@
+"""How fast: models measured side by side, in turn, in random order, so that a busy moment of the machine hits all alike."""
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from jaxtyping import Float
+
+from slimline.evaluation.statistics import median_interval
+
+Model = Callable[[np.ndarray], np.ndarray]
+Seconds = Float[np.ndarray, " rounds"]
+
+
+def measure(models: Mapping[str, Model], images: np.ndarray, *, rounds: int, warm_up: int) -> dict[str, Seconds]:
+    """Seconds of each call: `rounds` times, every model once on `images`, in a new random order each time.
+
+    Args:
+        warm_up: calls of every model before the first that counts.
+    """
+    names = list(models)
+    for _ in range(warm_up):
+        for name in names:
+            models[name](images)
+    order = np.random.default_rng(0)
+    seconds = {name: np.zeros(rounds) for name in names}
+    for turn in range(rounds):
+        for name in order.permutation(names):
+            start = time.perf_counter()
+            models[name](images)
+            seconds[name][turn] = time.perf_counter() - start
+    return seconds
+
+
+def summarize(seconds: Seconds) -> dict[str, float]:
+    """Median and 95th percentile, in milliseconds."""
+    p50, p95 = np.quantile(seconds, [0.5, 0.95]) * 1000
+    return {"p50_ms": float(p50), "p95_ms": float(p95)}
+
+
+def speed_up(reference: Seconds, seconds: Seconds, confidence: float) -> dict[str, float]:
+    """How many times faster than `reference`: median of the ratios within each round, with an interval of that median."""
+    ratio, low, high = median_interval(reference / seconds, confidence)
+    return {"speed_up": ratio, "low": low, "high": high}
+
+
+def latency(
+    models: Mapping[str, Model],
+    images: np.ndarray,
+    *,
+    reference: str,
+    batch_sizes: Sequence[int],
+    rounds: int,
+    warm_up: int,
+    threads: int,
+    confidence: float,
+) -> dict[str, Any]:
+    """`metrics/latency.json`: every model at every batch size, and ratios to `reference`.
+
+    Args:
+        models: by name, taking float32 images in [0, 1].
+        images: at least one; repeated where a batch needs more.
+    """
+    by_model: dict[str, Any] = {name: {} for name in models}
+    ratios: dict[str, Any] = {name: {} for name in models if name != reference}
+    for size in batch_sizes:
+        batch = np.resize(images, (size, *images.shape[1:]))
+        seconds = measure(models, batch, rounds=rounds, warm_up=warm_up)
+        for name in models:
+            by_model[name][f"batch_{size}"] = summarize(seconds[name])
+        for name in ratios:
+            ratios[name][f"batch_{size}"] = speed_up(seconds[reference], seconds[name], confidence)
+    return {
+        "machine": machine(),
+        "runtime": f"onnxruntime {onnxruntime.__version__}",
+        "threads": threads,
+        "rounds": rounds,
+        "models": by_model,
+        f"ratios_to_{reference}": ratios,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores and memory, for beside a figure."""
+    information = Path("/proc/cpuinfo")
+    names = (
+        [line.partition(":")[2].strip() for line in information.read_text().splitlines() if line.startswith("model name")]
+        if information.exists()
+        else []
+    )
+    return {
+        "processor": names[0] if names else platform.processor() or platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.system(),
+    }

@@ -1,0 +1,114 @@
+"""A network as ONNX, by torch's exporter, with our own operators written as QuantizeLinear and DequantizeLinear."""
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+from onnxscript import opset20
+from torch import nn
+
+from slimline.core.affine import PER_TENSOR, integer_range
+
+# Its functions are typed for onnxscript's own compiler; here they note down nodes while the exporter traces.
+op: Any = opset20
+
+INPUT, OUTPUT = "images", "logits"
+
+
+def _fake_quantize(x: Any, scale: Any, zero_point: Any, axis: int, low: int, high: int) -> Any:
+    if axis == PER_TENSOR:
+        if (low, high) != integer_range(8, signed=False):
+            # QuantizeLinear saturates at the type's limits, uint8's, so a narrower grid is cut before it.
+            zero = op.Cast(zero_point, to=TensorProto.FLOAT)
+            x = op.Clip(x, op.Mul(op.Sub(float(low), zero), scale), op.Mul(op.Sub(float(high), zero), scale))
+        return op.DequantizeLinear(op.QuantizeLinear(x, scale, zero_point), scale, zero_point)
+    # On a weight this half is carried out by `_fold`; QuantizeLinear saturates int8 at -128, below the symmetric grid.
+    bound = op.Reshape(op.Mul(scale, float(high)), [-1] + [1] * (len(x.shape) - 1))
+    codes = op.QuantizeLinear(op.Min(op.Max(x, op.Neg(bound)), bound), scale, zero_point, axis=axis)
+    return op.DequantizeLinear(codes, scale, zero_point, axis=axis)
+
+
+def _round_to_step(x: Any, step: Any) -> Any:
+    return op.DequantizeLinear(op.Cast(op.Round(op.Div(x, step)), to=TensorProto.INT32), step, axis=0)
+
+
+TRANSLATIONS: dict[Any, Any] = {
+    torch.ops.slimline.fake_quantize.default: _fake_quantize,
+    torch.ops.slimline.round_to_step.default: _round_to_step,
+}
+
+
+def to_onnx(model: nn.Module, input_shape: tuple[int, int, int], metadata: Mapping[str, Any]) -> bytes:
+    """The bytes of an ONNX file: images, float32 [batch channels height width] in [0, 1], to logits [batch classes].
+
+    The same network gives the same bytes, in any folder: traces and paths that the exporter notes are taken out.
+
+    Args:
+        input_shape: channels, height, width.
+        metadata: written into the file as JSON texts.
+    """
+    exporter_log = logging.getLogger("torch.onnx")
+    level = exporter_log.level
+    try:
+        exporter_log.setLevel(logging.ERROR)  # it warns of torchvision's absence at every call
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch.export against itself
+            warnings.simplefilter("ignore", DeprecationWarning)
+            program = torch.onnx.export(
+                model.eval(),
+                (torch.zeros(2, *input_shape),),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                custom_translation_table=TRANSLATIONS,
+                verbose=False,
+            )
+    finally:
+        exporter_log.setLevel(level)
+    assert program is not None
+    proto = program.model_proto
+    _fold(proto.graph)
+    _strip(proto)
+    helper.set_model_props(proto, {key: json.dumps(value) for key, value in metadata.items()})
+    onnx.checker.check_model(proto, full_check=True)
+    return proto.SerializeToString(deterministic=True)
+
+
+def _fold(graph: onnx.GraphProto) -> None:
+    """Carry out every node that reads constants alone, except DequantizeLinear: weights become integer codes in the file."""
+    constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    kept = []
+    for node in graph.node:
+        inputs = [name for name in node.input if name]
+        if node.op_type == "DequantizeLinear" or any(name not in constants for name in inputs):
+            kept.append(node)
+            continue
+        outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
+        single = helper.make_model(helper.make_graph([node], "constant", [], outputs, [numpy_helper.from_array(constants[n], n) for n in inputs]))
+        values: list[Any] = ReferenceEvaluator(single).run(None, {})  # type: ignore[assignment]
+        constants.update(zip(node.output, (np.asarray(v) for v in values), strict=True))
+    used = {name for node in kept for name in node.input} | {o.name for o in graph.output}
+    del graph.node[:]
+    graph.node.extend(kept)
+    del graph.initializer[:]
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items() if name in used)
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    del proto.graph.value_info[:]
+    del proto.functions[:]
+    del proto.metadata_props[:]
+    proto.producer_name, proto.producer_version, proto.doc_string = "slimline", "", ""
+    proto.graph.doc_string = ""
+    del proto.graph.metadata_props[:]
+    for part in (*proto.graph.node, *proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        del part.metadata_props[:]
+        part.doc_string = ""

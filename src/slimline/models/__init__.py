@@ -1,0 +1,12 @@
+"""The model zoo: a name, or the import path of the user's own, to a network.
+
+A model is a class or function `(input_shape, classes, *, parameters…) -> nn.Module` that maps images scaled to [0, 1] and
+normalized, [batch channels height width], to logits, [batch classes].
+"""
+
+from slimline.registry import Table
+
+MODELS: Table = {
+    "resnet": "slimline.models.resnet:ResNet",
+    "mobilenet": "slimline.models.mobilenet:MobileNet",
+}

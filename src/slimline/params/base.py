@@ -1,0 +1,39 @@
+"""What every block of params.yaml is made of: strict, frozen models, and specs of plugins checked against their signatures."""
+
+import importlib
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+
+from slimline.errors import SlimlineError
+from slimline.registry import complete, describe
+
+
+class Block(BaseModel):
+    """A block of params.yaml: unknown keys are refused, types are never coerced, values never change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+def plugin(table: str) -> Any:
+    """The type of a key that names a plugin: a mapping `{name, **parameters}` that fits a plugin of the table at `table`.
+
+    The table is looked up when a value is checked: the schema of params.yaml lies below the methods and imports none of them.
+
+    Args:
+        table: import path of the table, `package:NAME`.
+    """
+    module, _, attribute = table.partition(":")
+
+    def check(spec: Mapping[str, Any]) -> dict[str, Any]:
+        if not isinstance(spec.get("name"), str):
+            raise ValueError("a method needs a name, as in {name: …}")
+        try:
+            return complete(getattr(importlib.import_module(module), attribute), spec)
+        except ValidationError as error:
+            raise ValueError(describe(error)) from error
+        except SlimlineError as error:
+            raise ValueError(str(error)) from error
+
+    return Annotated[dict[str, Any], AfterValidator(check)]

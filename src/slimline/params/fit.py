@@ -1,0 +1,25 @@
+"""How a network is trained: the block every training stage holds under `fit`."""
+
+from pydantic import Field
+
+from slimline.params.base import Block, plugin
+
+Optimizer = plugin("slimline.runtime.optimizers:OPTIMIZERS")
+Schedule = plugin("slimline.runtime.schedules:SCHEDULES")
+Augmentation = plugin("slimline.data.augment:AUGMENTATIONS")
+
+
+class Fit(Block):
+    """Training settings of one network.
+
+    Weight decay spares biases, norms and whatever else has fewer than two dimensions.
+    The epoch with the best validation accuracy is kept (among equals, the lowest validation loss).
+    """
+
+    epochs: int = Field(ge=1, le=100_000)
+    batch_size: int = Field(ge=1)
+    optimizer: Optimizer
+    schedule: Schedule
+    weight_decay: float = Field(default=0.0, ge=0.0)
+    label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    augment: tuple[Augmentation, ...] = ()

@@ -1,0 +1,96 @@
+"""Every file name the pipeline reads or writes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+STAGES = ("prepare", "train_teacher", "distill_student", "prune", "quantize", "evaluate")
+"""The chain, in order."""
+
+MODELS = ("teacher", "student", "student_alone", "pruned", "quantized")
+"""The models a run leaves, in the order in which a reader compares them; `teacher` is the reference."""
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """One model on disk: four files that describe the same network."""
+
+    folder: Path
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "model.json"
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "model.safetensors"
+
+    @property
+    def onnx(self) -> Path:
+        return self.folder / "model.onnx"
+
+    @property
+    def packed(self) -> Path:
+        return self.folder / "model.slim"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files of one workspace: the repository itself, or one folder under `experiments/`."""
+
+    root: Path
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def prepared(self) -> Path:
+        return self.root / "data" / "prepared"
+
+    def model(self, name: str) -> ModelFolder:
+        return ModelFolder(self.root / "models" / name)
+
+    def stage_metrics(self, stage: str) -> Path:
+        return self.root / "metrics" / f"{stage}.json"
+
+    @property
+    def summary(self) -> Path:
+        return self.root / "metrics" / "summary.json"
+
+    @property
+    def scorecard(self) -> Path:
+        return self.root / "metrics" / "scorecard.json"
+
+    @property
+    def latency(self) -> Path:
+        return self.root / "metrics" / "latency.json"
+
+    def curve(self, name: str) -> Path:
+        """Training curve of a model: one row an epoch."""
+        return self.root / "plots" / "curves" / f"{name}.csv"
+
+    @property
+    def tradeoff(self) -> Path:
+        """Accuracy against packed bytes: one row a model."""
+        return self.root / "plots" / "tradeoff.csv"
+
+    @property
+    def confusion(self) -> Path:
+        """Actual and predicted class of every test image under the quantized model."""
+        return self.root / "plots" / "confusion.csv"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "reports" / "index.html"
+
+
+def repository_root(start: Path) -> Path:
+    """The nearest folder at or above `start` that DVC manages, else `start` itself.
+
+    Experiments lie below the repository but share its run store.
+    """
+    resolved = start.resolve()
+    for folder in (resolved, *resolved.parents):
+        if (folder / ".dvc").is_dir():
+            return folder
+    return resolved

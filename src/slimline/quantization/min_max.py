@@ -1,0 +1,9 @@
+"""Min-max: the whole range, nothing clipped (Krishnamoorthi, "Quantizing deep convolutional networks", 2018, section 3.1)."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+def min_max(values: Float[Tensor, "channels n"]) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
+    """Smallest and largest value of each channel."""
+    return values.amin(1), values.amax(1)

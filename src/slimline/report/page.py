@@ -1,0 +1,5 @@
+"""stub for the moment"""
+
+
+def page(*a: object) -> str:
+    return "x"

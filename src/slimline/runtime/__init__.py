@@ -1,0 +1,1 @@
+"""Running a stage: its script, its training, its repeatability."""

@@ -1,0 +1,67 @@
+"""One way to train, for every stage."""
+
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from slimline.data.batches import Ordered, Shuffled
+from slimline.data.prepared import load_split
+from slimline.params.fit import Fit
+from slimline.runtime.classifier import Classifier, Epoch
+from slimline.tracking import Tracker
+
+# Lightning announces devices, products and its own deprecations at every call; a stage has one line for what matters.
+logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # the teacher: on purpose
+warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+EVALUATION_BATCH = 512
+"""Images a call in validation; it changes no result, only memory."""
+
+
+def trainer(**settings: Any) -> pl.Trainer:
+    """A Lightning trainer that writes nothing on its own and picks deterministic algorithms."""
+    return pl.Trainer(
+        accelerator="auto",
+        devices=1,
+        deterministic=True,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        **settings,
+    )
+
+
+class _Report(pl.Callback):
+    """Hands each epoch to the tracker."""
+
+    def __init__(self, tracker: Tracker, prefix: str) -> None:
+        self.tracker, self.prefix = tracker, prefix
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        row = pl_module.history[-1]
+        values = {"train/loss": row.train_loss, "val/loss": row.val_loss, "val/accuracy": row.val_accuracy}
+        self.tracker.metrics({self.prefix + name: value for name, value in values.items()}, step=row.epoch)
+
+
+def fit(module: Classifier, prepared: Path, params: Fit, *, seed: int, tracker: Tracker, prefix: str = "") -> Epoch:
+    """Train `module` on the training split, leave it with the weights of its best epoch (by the validation split), return that.
+
+    Args:
+        prepared: folder of the prepared data.
+        prefix: before the names of metrics, where a stage trains more than one network.
+    """
+    train = Shuffled(load_split(prepared, "train"), params.batch_size, seed, params.augment)
+    validation = Ordered(load_split(prepared, "validation"), EVALUATION_BATCH)
+    trainer(max_epochs=params.epochs, callbacks=[_Report(tracker, prefix)]).fit(module, train, validation)
+    module.cpu()
+    return module.restore_best()

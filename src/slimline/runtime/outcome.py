@@ -1,0 +1,100 @@
+"""What every training stage leaves behind: the model's four files, its numbers, its training curve."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from slimline import artifacts
+from slimline.core.cost import measure
+from slimline.data.batches import Ordered
+from slimline.data.prepared import Images, load_split
+from slimline.errors import SlimlineError
+from slimline.export.parity import parity
+from slimline.export.runtime import OnnxModel
+from slimline.files import write_csv, write_json
+from slimline.paths import Paths
+from slimline.runtime.classifier import Epoch
+from slimline.runtime.script import Made
+
+BATCH = 512
+FLOAT_PARITY = 0.99
+"""Least agreement of a model of real numbers with its export; one image of a hundred may lie on the fence."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model that a stage made.
+
+    Args:
+        name: its folder under `models/`.
+        history: its training curve; empty where nothing was trained.
+        parity: least share of validation images on which trained and exported model must agree.
+    """
+
+    name: str
+    manifest: artifacts.Manifest
+    model: nn.Module
+    history: Sequence[Epoch] = ()
+    parity: float = FLOAT_PARITY
+    extra: Mapping[str, float] = field(default_factory=dict)
+
+
+def leave(stage: str, paths: Paths, *trained: Trained, tags: Mapping[str, str]) -> Made:
+    """Save each of `trained` and check its export; write the stage's metrics. The first is the stage's own model.
+
+    Raises:
+        SlimlineError: an exported model that does not compute what was trained; its files are not kept.
+    """
+    validation = load_split(paths.prepared, "validation")
+    numbers = {one.name: _save(one, paths, validation) for one in trained}
+    write_json(paths.stage_metrics(stage), numbers)
+    own, *others = trained
+    metrics = dict(numbers[own.name])
+    for other in others:
+        metrics |= {f"{other.name}/{key}": value for key, value in numbers[other.name].items()}
+    curves = [paths.curve(one.name) for one in trained if one.history]
+    files = (*(paths.model(one.name).folder for one in trained), *curves, paths.stage_metrics(stage))
+    return Made(files, metrics, dict(tags))
+
+
+def _save(one: Trained, paths: Paths, validation: Images) -> dict[str, float]:
+    target = paths.model(one.name)
+    artifacts.save(target, one.manifest, one.model)
+    exported = OnnxModel(target.onnx, threads=torch.get_num_threads())
+    check = parity(one.model, exported, (images for images, _ in Ordered(validation, BATCH)))
+    if check.agreement < one.parity:
+        shutil.rmtree(target.folder)
+        raise SlimlineError(
+            f"models/{one.name}: trained and exported model agree on {check.agreement:.4f} of {check.images} validation images, "
+            f"below {one.parity:g} (largest logit difference {check.largest_difference:.3g}); train longer or use more bits"
+        )
+    if one.history:
+        write_csv(paths.curve(one.name), [asdict(row) for row in one.history])
+    cost = measure(one.model, one.manifest.input_shape)
+    return {
+        "val/accuracy": accuracy(one.model, validation),
+        "size/params": cost.params,
+        "size/nonzero_params": cost.nonzero_params,
+        "size/packed_bytes": _bytes(target.packed),
+        "size/onnx_bytes": _bytes(target.onnx),
+        "cost/macs": cost.macs,
+        "cost/bops": cost.bops,
+        "parity/agreement": check.agreement,
+        "parity/largest_difference": check.largest_difference,
+        **one.extra,
+    }
+
+
+def _bytes(path: Path) -> int:
+    return path.stat().st_size
+
+
+def accuracy(model: nn.Module, images: Images) -> float:
+    """Share of `images` that `model` classifies rightly."""
+    with torch.no_grad():
+        right = sum(int((model.eval()(x).argmax(1) == y).sum()) for x, y in Ordered(images, BATCH))
+    return right / len(images)

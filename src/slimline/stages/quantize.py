@@ -1,0 +1,44 @@
+"""quantize: weights and activations on integer grids, calibrated and trained there."""
+
+from torch import nn
+
+from slimline import artifacts
+from slimline.data.batches import Ordered
+from slimline.data.prepared import Images, load_split
+from slimline.params.quantize import Quantize as QuantizeParams
+from slimline.paths import Paths
+from slimline.quantization.calibrate import calibrated, plan
+from slimline.runtime.classifier import Classifier
+from slimline.runtime.fit import fit
+from slimline.runtime.outcome import Trained, accuracy, leave
+from slimline.runtime.script import Made, Settings
+from slimline.runtime.teacher import load_teacher, recovery
+from slimline.tracking import Tracker
+
+CALIBRATION_BATCH = 256
+
+
+class Quantize(Classifier):
+    """Quantization-aware training: the forward pass sees the grids, the gradient passes straight through them."""
+
+    def __init__(self, model: nn.Module, params: QuantizeParams, teacher: nn.Module) -> None:
+        assert params.fit is not None
+        super().__init__(model, params.fit, recovery(params.fit, params.loss, teacher))
+
+
+def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
+    """Write `models/quantized/`, its curve and `metrics/quantize.json`."""
+    manifest, pruned = artifacts.load(paths.model("pruned"))
+    record = plan(pruned, manifest.input_shape, weight_bits=params.weights.bits, activation_bits=params.activations.bits)
+    train = load_split(paths.prepared, "train")
+    calibration = Images(train.pixels[: params.calibration], train.labels[: params.calibration])
+    images = (batch for batch, _ in Ordered(calibration, CALIBRATION_BATCH))
+    quantized: nn.Module = calibrated(pruned, record, images, weights=params.weights.scheme, activations=params.activations.scheme)
+    extra = {"val/accuracy_calibrated": accuracy(quantized, load_split(paths.prepared, "validation"))}
+    history = []
+    if params.fit is not None:
+        module = Quantize(quantized, params, load_teacher(paths, manifest))
+        fit(module, paths.prepared, params.fit, seed=settings.seed, tracker=tracker)
+        quantized, history = module.model, module.history
+    made = Trained("quantized", manifest.after("quantized", record), quantized, history, params.parity, extra)
+    return leave("quantize", paths, made, tags={})

@@ -1,0 +1,35 @@
+"""Where runs are recorded. Stages know the protocol below; which store stands behind it is settled once, where a stage starts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class Tracker(Protocol):
+    """The record of one stage's run. No method ever raises: a store that fails must not cost a training."""
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Settings; nested mappings become dotted names."""
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Measured numbers, of one epoch where `step` is given."""
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Facts to search by."""
+
+    def artifact(self, path: Path) -> None:
+        """A file or folder that the stage made or used."""
+
+    def finish(self, *, succeeded: bool, last: bool) -> None:
+        """Close the run; `last` closes the pipeline's run with it."""
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted names: {"fit": {"epochs": 3}} becomes {"fit.epochs": 3}."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= flattened(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,33 @@
+"""A tracker that keeps everything in memory: for tests, and for runs that are not recorded."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slimline.tracking import flattened
+
+
+class MemoryTracker:
+    """What was recorded, to look at."""
+
+    def __init__(self) -> None:
+        self.recorded_params: dict[str, Any] = {}
+        self.recorded_metrics: list[tuple[str, float, int | None]] = []
+        self.recorded_tags: dict[str, str] = {}
+        self.recorded_artifacts: list[Path] = []
+        self.succeeded: bool | None = None
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        self.recorded_params |= flattened(values)
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        self.recorded_metrics += [(name, value, step) for name, value in values.items()]
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        self.recorded_tags |= values
+
+    def artifact(self, path: Path) -> None:
+        self.recorded_artifacts.append(path)
+
+    def finish(self, *, succeeded: bool, last: bool) -> None:
+        self.succeeded = succeeded
