@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -109,8 +110,14 @@ def _rebuilt(description: Any, state: Mapping[str, Tensor], where: str) -> tuple
         manifest = Manifest.model_validate_json(json.dumps(description))
         model = fresh(manifest)
         load_stored_state(model, state)
+        with torch.no_grad():
+            outputs = model.eval()(torch.zeros(1, *manifest.input_shape)).shape[1]
+        if outputs != len(manifest.classes):
+            raise SlimlineError(f"{outputs} outputs cannot stand for {len(manifest.classes)} classes")
     except ValidationError as error:
-        raise SlimlineError(f"{where}: no manifest of a model ({describe(error)})") from error
-    except (RuntimeError, KeyError) as error:
+        raise SlimlineError(f"{where}: no manifest of a model ({': '.join(describe(error, Manifest))})") from error
+    except SlimlineError as error:
+        raise SlimlineError(f"{where}: {error}") from error
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise SlimlineError(f"{where}: tensors and manifest do not fit together ({' '.join(str(error).split())[:200]})") from error
-    return manifest, model.eval()
+    return manifest, model

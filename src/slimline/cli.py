@@ -4,13 +4,18 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from slimline.errors import SlimlineError
-from slimline.params.file import load
+from slimline.files import write_json, write_text
+from slimline.params.evaluate import Evaluate
+from slimline.params.file import Params, load
 from slimline.params.tracking import Tracking
-from slimline.paths import MODELS, Paths
+from slimline.paths import Paths
+from slimline.report.record import renewed, results, table
+from slimline.runtime.fingerprint import git_state
 
 BAD_INPUT = 2
 
@@ -22,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("check", help="check params.yaml as a whole").set_defaults(run=check)
     commands.add_parser("show", help="table of the models that the last run made").set_defaults(run=show)
+    commands.add_parser("record", help="write the last run into results.json and the table of README.md").set_defaults(run=record)
     given = parser.parse_args(arguments)
     workspace = given.workspace.resolve()
     sys.path.insert(0, str(workspace))
@@ -39,46 +45,43 @@ def check(paths: Paths) -> None:
 
 def show(paths: Paths) -> None:
     """Print every model of the last run beside the teacher, and where to look further."""
-    scorecard, latency = _read(paths.scorecard), _read(paths.latency)
-    batches = list(next(iter(latency["models"].values())))
-    header = ["model", "validation", "test (95 % interval)".replace("95", _percent(paths)), "parameters", "packed bytes", "smaller"]
-    header += [f"{batch.replace('_', ' ')} p50" for batch in batches] + [f"faster, {batches[0].replace('_', ' ')}"]
-    rows = [header]
-    teacher = scorecard["models"]["teacher"]
-    for name in MODELS:
-        card = scorecard["models"][name]
-        ratio = latency["ratios_to_teacher"].get(name, {}).get(batches[0])
-        rows.append(
-            [
-                name,
-                f"{card['validation_accuracy']:.2%}",
-                f"{card['accuracy']:.2%} ({card['accuracy_low']:.2%}–{card['accuracy_high']:.2%})",
-                f"{card['params']:,}",
-                f"{card['packed_bytes']:,}",
-                f"{teacher['packed_bytes'] / card['packed_bytes']:.1f}×",
-                *(f"{latency['models'][name][batch]['p50_ms']:.3f} ms" for batch in batches),
-                f"{ratio['speed_up']:.2f}× ({ratio['low']:.2f}–{ratio['high']:.2f})" if ratio else "1×",
-            ]
-        )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    params = load(paths.params)
+    values = _last_run(paths, params)
+    rows = [line.strip("| ").split(" | ") for line in table(values).splitlines() if line.startswith("|")]
+    header, _, *body = rows
+    widths = [max(len(row[column]) for row in (header, *body)) for column in range(len(header))]
     print()
-    for number, row in enumerate(rows):
+    for row in (header, ["-" * width for width in widths], *body):
         print(
             "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
         )
-        if number == 0:
-            print("  ".join("-" * width for width in widths))
-    data, machine = scorecard["data"], latency["machine"]
-    print(f"\nn = {data['test']} test images of {data['name']}; {machine['processor']}, {latency['threads']} thread(s), {latency['runtime']}.")
+    data, machine = values["data"], values["machine"]
+    print(f"\nn = {data['test']} test images of {data['name']}; {machine['processor']}, {values['threads']} thread(s), {values['runtime']}.")
     print(f"Report:  {paths.report}")
-    params = load(paths.params).block("tracking", Tracking)
-    print(f"Runs:    make ui, then http://127.0.0.1:5000 (experiment {params.experiment})")
+    print(f"Runs:    make ui, then http://127.0.0.1:5000 (experiment {params.block('tracking', Tracking).experiment})")
 
 
-def _percent(paths: Paths) -> str:
-    from slimline.params.evaluate import Evaluate
+def record(paths: Paths) -> None:
+    """Write the last run into results.json and into the table of README.md, both beside params.yaml."""
+    values = _last_run(paths, load(paths.params))
+    readme = paths.root / "README.md"
+    if not readme.exists():
+        raise SlimlineError(f"{readme}: no such file; write the experiment's question there first")
+    renewed_readme = renewed(readme.read_text(), values)
+    write_json(paths.root / "results.json", values)
+    write_text(readme, renewed_readme)
 
-    return f"{load(paths.params).block('evaluate', Evaluate).confidence * 100:g}"
+
+def _last_run(paths: Paths, params: Params) -> dict[str, Any]:
+    commit, dirty = git_state(paths.root)
+    return results(
+        _read(paths.scorecard),
+        _read(paths.latency),
+        seed=params.seed,
+        confidence=params.block("evaluate", Evaluate).confidence,
+        commit=f"{commit}{' with changes' if dirty else ''}",
+        date=datetime.fromtimestamp(paths.scorecard.stat().st_mtime, UTC).date().isoformat(),
+    )
 
 
 def _read(path: Path) -> Any:

@@ -9,11 +9,13 @@ Tables hold import paths, not objects, so that a package's `__init__` imports no
 
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from slimline.errors import SlimlineError
 
@@ -22,6 +24,17 @@ Spec = Mapping[str, Any]
 
 Table = Mapping[str, str]
 """Name to import path, `package.module:thing`."""
+
+LONGEST_SHOWN = 80
+"""Characters of a refused value that a message repeats."""
+
+
+class SpecError(SlimlineError):
+    """A spec that fits no plugin: `place` is the key within the spec, `reason` what was found there and what is allowed."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(f"{place}: {reason}")
+        self.place, self.reason = place, reason
 
 
 def find(table: Table, name: str) -> Callable[..., Any]:
@@ -33,7 +46,7 @@ def find(table: Table, name: str) -> Callable[..., Any]:
     target = table.get(name, name)
     module_name, colon, attribute = target.partition(":")
     if not colon:
-        raise SlimlineError(f"no method is called '{name}': choose one of {', '.join(sorted(table))}, or an import path package.module:thing")
+        raise SlimlineError(f"found {shown(name)}; {suggestion(name, sorted(table))}, or an import path package.module:thing")
     try:
         plugin = getattr(importlib.import_module(module_name), attribute)
     except (ImportError, AttributeError, ValueError) as error:
@@ -53,17 +66,25 @@ def complete(table: Table, spec: Spec) -> dict[str, Any]:
     """`spec` checked against its plugin's signature, with defaults filled in.
 
     Raises:
-        ValidationError: an unknown, missing, wrongly typed or impossible parameter, with its place.
-        SlimlineError: no such plugin.
+        SpecError: no such plugin, or an unknown, missing, wrongly typed or impossible parameter.
     """
-    plugin = find(table, spec["name"])
+    if not isinstance(spec.get("name"), str):
+        raise SpecError("name", f"found {shown(spec.get('name'))}; the name of a method is needed: {', '.join(sorted(table))}")
+    try:
+        plugin = find(table, spec["name"])
+    except SlimlineError as error:
+        raise SpecError("name", str(error)) from error
     fields: dict[str, Any] = {
-        name: (p.annotation, ... if p.default is inspect.Parameter.empty else p.default) for name, p in parameters_of(plugin).items()
+        name: (Any if p.annotation is inspect.Parameter.empty else p.annotation, ... if p.default is inspect.Parameter.empty else p.default)
+        for name, p in parameters_of(plugin).items()
     }
-    schema = create_model(spec["name"], __config__=ConfigDict(extra="forbid", strict=True), **fields)
-    # JSON mode, as in the rest of params.yaml: strict about types, yet a YAML list may fill a tuple.
+    schema = create_model(spec["name"], __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False), **fields)
     given = {key: value for key, value in spec.items() if key != "name"}
-    checked = schema.model_validate_json(TypeAdapter(dict[str, Any]).dump_json(given))
+    try:
+        # JSON mode, as in the rest of params.yaml: strict about types, yet a YAML list may fill a tuple.
+        checked = schema.model_validate_json(json.dumps(given))
+    except ValidationError as error:
+        raise SpecError(*describe(error, schema)) from error
     return {"name": spec["name"], **checked.model_dump()}
 
 
@@ -75,8 +96,8 @@ def bind(table: Table, spec: Spec) -> Callable[..., Any]:
     """
     try:
         parameters = complete(table, spec)
-    except ValidationError as error:
-        raise SlimlineError(f"'{spec['name']}' cannot be built: {describe(error)}") from error
+    except SpecError as error:
+        raise SlimlineError(f"method {shown(spec.get('name'))}: {error}") from error
     name = parameters.pop("name")
     return partial(find(table, name), **parameters)
 
@@ -90,15 +111,62 @@ def build(table: Table, spec: Spec, *runtime: Any) -> Any:
     return bind(table, spec)(*runtime)
 
 
-def describe(error: ValidationError) -> str:
-    """A validation error in one line: path, what was found, what is allowed; further errors counted, not listed."""
-    errors = error.errors(include_url=False)
-    first = errors[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        text = f"{where}: no such parameter (is it misspelt?)"
-    elif first["type"] == "missing":
-        text = f"{where}: missing"
-    else:
-        text = f"{where}: found {first['input']!r}; {first['msg'][0].lower()}{first['msg'][1:]}" if where else first["msg"]
-    return text if len(errors) == 1 else f"{text} (and {len(errors) - 1} more)"
+def describe(error: ValidationError, schema: type[BaseModel]) -> tuple[str, str]:
+    """Of the first fault that `schema` found: its key with dots (empty: the whole), and what was found and what is allowed, in one line.
+
+    A misspelt key is told before the key that is missing because of it; further faults are counted.
+    """
+    faults = error.errors(include_url=False)
+    first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
+    loc = list(first["loc"])
+    match first["type"]:
+        case "extra_forbidden":
+            reason = f"no such parameter; {suggestion(str(loc[-1]), _keys(schema, loc[:-1]))}"
+        case "missing":
+            reason = f"missing; needed here: {', '.join(_keys(schema, loc[:-1]))}"
+        case "refused":  # raised by `params.base.plugin`
+            loc.append(first["ctx"]["place"])
+            reason = first["ctx"]["reason"]
+        case "value_error":
+            reason = str(first["ctx"]["error"])
+        case "model_type" | "dict_type":
+            keys = _keys(schema, loc)
+            reason = f"found {shown(first['input'])}; a mapping is needed{', with the keys ' + ', '.join(keys) if keys else ''}"
+        case _:
+            message = first["msg"].replace("Input should", "it should").replace("Tuple should", "it should").replace(" after validation", "")
+            reason = f"found {shown(first['input'])}; {message}{_as_number(first['input'])}"
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return ".".join(str(part) for part in loc), reason + more
+
+
+def shown(value: Any) -> str:
+    """`value` as a message repeats it: as in YAML, on one line, not too long."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def suggestion(found: str, allowed: Sequence[str]) -> str:
+    """The name nearest to `found`, and all that may stand there."""
+    close = get_close_matches(found, allowed, n=1)
+    return f"{f'did you mean {close[0]}? ' if close else ''}allowed here: {', '.join(allowed) or 'nothing'}"
+
+
+def _as_number(value: Any) -> str:
+    """A hint where `value` is text that reads as a number."""
+    if not isinstance(value, str):
+        return ""
+    try:
+        return f"; this is text, write {float(value):g} without quotes"
+    except ValueError:
+        return ""
+
+
+def _keys(schema: Any, parents: Sequence[int | str]) -> list[str]:
+    """Keys that `schema` allows below `parents`; none where that is no block."""
+    for part in parents:
+        candidates = [schema.model_fields[part].annotation] if isinstance(part, str) and part in schema.model_fields else []
+        candidates += [inner for candidate in candidates for inner in get_args(candidate)]
+        schema = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
+        if schema is None:
+            return []
+    return list(schema.model_fields)

@@ -7,6 +7,7 @@ whose code is the same again.
 """
 
 import copy
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -110,11 +111,14 @@ def folded(model: nn.Module) -> fx.GraphModule:
     except Exception as error:  # torch.fx raises whatever the user's forward raises on a proxy
         raise SlimlineError(f"{type(model).__name__} cannot be traced, so it cannot be quantized: {' '.join(str(error).split())}") from error
     modules = dict(graph.named_modules())
+    calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
     for node in list(graph.graph.nodes):
         if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
             continue
         before = node.args[0]
-        if before.op != "call_module" or not isinstance(modules[before.target], nn.Conv2d) or len(before.users) > 1:
+        if before.op != "call_module" or not isinstance(modules[before.target], nn.Conv2d):
+            continue
+        if len(before.users) > 1 or calls[before.target] > 1:  # someone else reads the convolution, or shares its weights
             continue
         graph.set_submodule(before.target, fuse_conv_bn_eval(modules[before.target], modules[node.target]))
         node.replace_all_uses_with(before)

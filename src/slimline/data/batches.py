@@ -1,5 +1,6 @@
 """Batches cut from resident tensors: no work a sample in Python."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -67,5 +68,6 @@ class Shuffled:
             yield x, self.images.labels[samples]
 
     def _generator(self, stream: int) -> torch.Generator:
-        # Two words of 32 bits: seeds of neighbouring epochs and streams must not give related draws.
-        return torch.Generator().manual_seed((self.seed << 32) ^ ((self.epoch * 1009 + stream) * 2654435761 % 2**32))
+        # Torch's generator heeds the lowest 32 bits of a seed alone, so a digest stirs all three numbers into those.
+        words = hashlib.sha256(f"{self.seed} {self.epoch} {stream}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(words[:4], "big"))

@@ -4,10 +4,10 @@ import importlib
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic_core import PydanticCustomError
 
-from slimline.errors import SlimlineError
-from slimline.registry import complete, describe
+from slimline.registry import SpecError, complete
 
 
 class Block(BaseModel):
@@ -27,13 +27,10 @@ def plugin(table: str) -> Any:
     module, _, attribute = table.partition(":")
 
     def check(spec: Mapping[str, Any]) -> dict[str, Any]:
-        if not isinstance(spec.get("name"), str):
-            raise ValueError("a method needs a name, as in {name: …}")
         try:
             return complete(getattr(importlib.import_module(module), attribute), spec)
-        except ValidationError as error:
-            raise ValueError(describe(error)) from error
-        except SlimlineError as error:
-            raise ValueError(str(error)) from error
+        except SpecError as error:
+            # `registry.describe` puts the two together with the key at which the spec stands.
+            raise PydanticCustomError("refused", "{place}: {reason}", {"place": error.place, "reason": error.reason}) from error
 
     return Annotated[dict[str, Any], AfterValidator(check)]

@@ -1,5 +1,7 @@
 """Block `data`: which images, at which size, split how."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from slimline.params.base import Block, plugin
@@ -14,7 +16,7 @@ class Data(Block):
 
     source: plugin("slimline.data.sources:SOURCES")  # type: ignore[valid-type]
     size: int = Field(ge=8, le=4096)
-    channels: int = Field(ge=1, le=3)
+    channels: Literal[1, 3]
     validation: float = Field(gt=0.0, lt=1.0)
     test: float = Field(gt=0.0, lt=1.0)
 

@@ -1,5 +1,7 @@
 """Block `evaluate`: how sure, and how speed is measured."""
 
+from typing import Annotated
+
 from pydantic import Field
 
 from slimline.params.base import Block
@@ -16,7 +18,7 @@ class Latency(Block):
     """
 
     threads: int = Field(ge=1)
-    batch_sizes: tuple[int, ...] = Field(min_length=1)
+    batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     rounds: int = Field(ge=10)
     warm_up: int = Field(ge=1)
 

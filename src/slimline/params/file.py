@@ -9,18 +9,17 @@ import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from slimline.errors import SlimlineError
 from slimline.params.base import Block
-from slimline.registry import describe
+from slimline.registry import describe, shown, suggestion
 
 BlockT = TypeVar("BlockT", bound=Block)
 
@@ -65,19 +64,20 @@ def load(path: Path) -> Params:
     except FileNotFoundError as error:
         raise SlimlineError(f"{path}: no such file; run in a folder that holds a params.yaml") from error
     except (YAMLError, UnicodeDecodeError) as error:
-        raise SlimlineError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise SlimlineError(f"{path}: found {type(values).__name__}; a mapping of blocks is needed")
+        raise SlimlineError(f"{path}: no valid YAML: {_cause(error)}") from error
     allowed = ["seed", *BLOCKS]
+    if not isinstance(values, dict):
+        found = "nothing" if values is None else shown(values)
+        raise SlimlineError(f"{path}: found {found}; a mapping with the blocks {', '.join(allowed)} is needed")
     for key in values:
         if key not in allowed:
-            raise SlimlineError(f"{path}: {key}: no such block; {_suggestion(str(key), allowed)}")
+            raise SlimlineError(f"{path}: {key}: no such block; {suggestion(str(key), allowed)}")
     for key in allowed:
         if key not in values:
-            raise SlimlineError(f"{path}: {key}: missing")
+            raise SlimlineError(f"{path}: {key}: missing; needed are {', '.join(allowed)}")
     seed = values["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise SlimlineError(f"{path}: seed: found {seed!r}; a whole number from 0 to 4294967295 is needed")
+        raise SlimlineError(f"{path}: seed: found {shown(seed)}; a whole number from 0 to 4294967295 is needed")
     blocks = {name: _checked(path, name, values[name]) for name in BLOCKS}
     return Params(seed=seed, blocks=blocks, text=text)
 
@@ -85,34 +85,35 @@ def load(path: Path) -> Params:
 def _checked(path: Path, name: str, value: Any) -> Block:
     module, _, attribute = BLOCKS[name].partition(":")
     schema: type[Block] = getattr(importlib.import_module(module), attribute)
+    _refuse_what_json_lacks(path, name, value)
     try:
         # JSON mode is strict about types, yet takes a list where the schema holds a tuple.
         return schema.model_validate_json(json.dumps(value))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        located = describe(error).removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            *parents, key = first["loc"]
-            located += f"; {_suggestion(str(key), _keys(schema, parents))}"
-        raise SlimlineError(f"{path}: {name}{'.' if first['loc'] else ': '}{located}") from error
-    except TypeError as error:
-        raise SlimlineError(f"{path}: {name}: {error}") from error
+        where, reason = describe(error, schema)
+        raise SlimlineError(f"{path}: {name}{'.' if where else ''}{where}: {reason}") from error
 
 
-def _keys(schema: Any, parents: list[int | str]) -> list[str]:
-    """Keys that the schema allows below `parents`."""
-    for part in parents:
-        candidates = [schema.model_fields[part].annotation] if isinstance(part, str) and part in schema.model_fields else []
-        candidates += [inner for candidate in candidates for inner in get_args(candidate)]
-        schema = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-        if schema is None:
-            return []
-    return list(schema.model_fields)
+def _refuse_what_json_lacks(path: Path, where: str, value: Any) -> None:
+    """YAML has dates, sets and bytes; no parameter is one."""
+    match value:
+        case dict():
+            for key, inner in value.items():
+                _refuse_what_json_lacks(path, f"{where}.{key}", inner)
+        case list():
+            for index, inner in enumerate(value):
+                _refuse_what_json_lacks(path, f"{where}.{index}", inner)
+        case None | bool() | int() | float() | str():
+            pass
+        case _:
+            raise SlimlineError(f"{path}: {where}: found {shown(value)}, a {type(value).__name__}; a number, text, list or mapping is needed")
 
 
-def _suggestion(key: str, allowed: list[str]) -> str:
-    close = get_close_matches(key, allowed, n=1)
-    return f"did you mean {close[0]}?" if close else f"allowed here: {', '.join(allowed)}"
+def _cause(error: Exception) -> str:
+    """What YAML complains of and where, on one line."""
+    if isinstance(error, MarkedYAMLError) and error.problem and error.problem_mark:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return " ".join(str(error).split())
 
 
 def plain(block: Block) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def identify(stage: str, workspace: Path) -> Identity:
     from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo  # half a second, and only a starting stage needs it
 
-    commit, dirty = _git(workspace)
+    commit, dirty = git_state(workspace)
     try:
         with Repo(str(workspace)) as repo:
             own_name = os.environ.get("DVC_STAGE", stage)
@@ -71,7 +71,9 @@ def _digest(stages: list[Any], without: set[str]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _git(folder: Path) -> tuple[str | None, bool]:
+def git_state(folder: Path) -> tuple[str | None, bool]:
+    """The commit that `folder` is on (None outside of git), and whether tracked files differ from it."""
+
     def ask(*words: str) -> str | None:
         try:
             done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)

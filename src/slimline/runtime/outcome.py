@@ -11,7 +11,7 @@ from torch import nn
 from slimline import artifacts
 from slimline.core.cost import measure
 from slimline.data.batches import Ordered
-from slimline.data.prepared import Images, load_split
+from slimline.data.prepared import Images, describe, load_split
 from slimline.errors import SlimlineError
 from slimline.export.parity import parity
 from slimline.export.runtime import OnnxModel
@@ -43,7 +43,7 @@ class Trained:
     extra: Mapping[str, float] = field(default_factory=dict)
 
 
-def leave(stage: str, paths: Paths, *trained: Trained, tags: Mapping[str, str]) -> Made:
+def leave(stage: str, paths: Paths, *trained: Trained) -> Made:
     """Save each of `trained` and check its export; write the stage's metrics. The first is the stage's own model.
 
     Raises:
@@ -58,7 +58,7 @@ def leave(stage: str, paths: Paths, *trained: Trained, tags: Mapping[str, str]) 
         metrics |= {f"{other.name}/{key}": value for key, value in numbers[other.name].items()}
     curves = [paths.curve(one.name) for one in trained if one.history]
     files = (*(paths.model(one.name).folder for one in trained), *curves, paths.stage_metrics(stage))
-    return Made(files, metrics, dict(tags))
+    return Made(files, metrics, {"data.digest": describe(paths.prepared).digest})
 
 
 def _save(one: Trained, paths: Paths, validation: Images) -> dict[str, float]:

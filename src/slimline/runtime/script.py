@@ -114,15 +114,13 @@ def _tracker(stage: str, params: Tracking, paths: Paths) -> Tracker:
     from slimline.tracking.mlflow import MlflowTracker, resolved_uri
 
     identity = identify(stage, paths.root)
-    repository = repository_root(paths.root)
     tracker = MlflowTracker(
-        resolved_uri(params.uri, repository),
+        resolved_uri(params.uri, repository_root(paths.root)),
         params.experiment,
         stage=stage,
         execution=identity.execution,
         fingerprint=identity.fingerprint,
         commit=identity.commit,
-        artifacts=repository / "mlartifacts",
     )
     tracker.tags({"git.dirty": str(identity.dirty).lower()})
     return tracker

@@ -38,4 +38,4 @@ def run(params: Distill, settings: Settings, paths: Paths, tracker: Tracker) -> 
         module = DistillStudent(fresh(manifest), params, teacher)
         fit(module, paths.prepared, params.fit, seed=settings.seed, tracker=tracker, prefix="" if teacher else f"{name}/")
         trained.append(Trained(name, manifest, module.model, module.history))
-    return leave("distill_student", paths, *trained, tags={"data.digest": data.digest})
+    return leave("distill_student", paths, *trained)

@@ -1,11 +1,11 @@
 """evaluate: every model of the chain as it would be deployed, on ONNX Runtime, on images that chose nothing."""
 
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-from torch import Tensor
+from torch import Tensor, nn
 
 from slimline import artifacts
 from slimline.core.cost import measure
@@ -18,7 +18,7 @@ from slimline.evaluation.statistics import compare
 from slimline.export.runtime import OnnxModel
 from slimline.files import write_csv, write_json, write_text
 from slimline.params.evaluate import Evaluate as EvaluateParams
-from slimline.paths import MODELS, Paths
+from slimline.paths import MODELS, ModelFolder, Paths
 from slimline.report.page import page
 from slimline.runtime.fit import trainer
 from slimline.runtime.script import Made, Settings
@@ -28,41 +28,75 @@ REFERENCE = "teacher"
 COMPARED = (("student", "student_alone"), ("student", "teacher"), ("pruned", "student"), ("quantized", "pruned"), ("quantized", "teacher"))
 
 
-class Evaluate(pl.LightningModule):
-    """Runs exported models over a split and keeps their logits, image by image in the split's order."""
+@dataclass(frozen=True)
+class Candidate:
+    """One model of the chain: as deployed, and as rebuilt from its tensors."""
 
-    def __init__(self, models: dict[str, OnnxModel]) -> None:
+    manifest: artifacts.Manifest
+    files: ModelFolder
+    deployed: OnnxModel
+    rebuilt: nn.Module
+
+    @classmethod
+    def read(cls, files: ModelFolder, data: Description, threads: int) -> "Candidate":
+        """
+        Raises:
+            SlimlineError: files that are missing or damaged, or a model of other classes than the data's.
+        """
+        manifest, model = artifacts.load(files)
+        if manifest.classes != data.classes:
+            raise SlimlineError(
+                f"{files.folder} knows the classes {manifest.classes}, the data {data.classes}; run the pipeline from its start (dvc repro)"
+            )
+        return cls(manifest, files, OnnxModel(files.onnx, threads=threads), model)
+
+
+class Evaluate(pl.LightningModule):
+    """Runs the candidates over a split and keeps their logits, image by image in the split's order."""
+
+    def __init__(self, candidates: dict[str, Candidate]) -> None:
         super().__init__()
-        self.models = models
-        self._logits: dict[str, list[np.ndarray]] = {}
-        self._labels: list[np.ndarray] = []
+        self.candidates = candidates
+        self.deployed: dict[str, Answers] = {}
+        self.rebuilt: dict[str, Answers] = {}
+        self._batches: list[tuple[np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]] = []
 
     def on_test_epoch_start(self) -> None:
-        self._logits, self._labels = {name: [] for name in self.models}, []
+        self._batches = []
 
     def test_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
-        images, labels = batch
-        for name, model in self.models.items():
-            self._logits[name].append(model(images.cpu().numpy()))
-        self._labels.append(labels.cpu().numpy())
+        images, labels = batch[0].cpu(), batch[1].cpu()
+        logits = {name: (one.deployed(images.numpy()), one.rebuilt(images).numpy()) for name, one in self.candidates.items()}
+        self._batches.append((labels.numpy(), logits))
 
-    def answers(self) -> dict[str, Answers]:
-        """What each model answered on the split last run."""
-        return {name: Answers(np.concatenate(parts), np.concatenate(self._labels)) for name, parts in self._logits.items()}
+    def on_test_epoch_end(self) -> None:
+        labels = np.concatenate([labels for labels, _ in self._batches])
+        for name in self.candidates:
+            deployed, rebuilt = (np.concatenate([logits[name][way] for _, logits in self._batches]) for way in (0, 1))
+            self.deployed[name], self.rebuilt[name] = Answers(deployed, labels), Answers(rebuilt, labels)
 
 
 def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
     """Write the scorecard, the summary, the latencies, the plots' data and the report."""
     data = describe(paths.prepared)
-    sessions = {name: OnnxModel(paths.model(name).onnx, threads=settings.hardware.threads) for name in MODELS}
-    module = Evaluate(sessions)
+    candidates = {name: Candidate.read(paths.model(name), data, settings.hardware.threads) for name in MODELS}
+    module = Evaluate(candidates)
     by_split: dict[str, dict[str, Answers]] = {}
     for split in ("validation", "test"):
         trainer().test(module, Ordered(load_split(paths.prepared, split), params.batch_size), verbose=False)
-        by_split[split] = module.answers()
+        by_split[split] = dict(module.deployed)
     scorecard: dict[str, Any] = {
         "data": {"name": data.name, "classes": len(data.classes), **data.counts, "digest": data.digest},
-        "models": {name: _card(name, paths, data, by_split, params.confidence) for name in MODELS},
+        "models": {
+            name: {
+                **score(by_split["validation"][name], by_split["test"][name], params.confidence),
+                "export_agreement": float((module.deployed[name].predicted == module.rebuilt[name].predicted).mean()),
+                **asdict(measure(one.rebuilt, one.manifest.input_shape)),
+                "packed_bytes": one.files.packed.stat().st_size,
+                "onnx_bytes": one.files.onnx.stat().st_size,
+            }
+            for name, one in candidates.items()
+        },
         "comparisons": {
             f"{first}_vs_{second}": asdict(compare(by_split["test"][first].right, by_split["test"][second].right, params.confidence))
             for first, second in COMPARED
@@ -83,26 +117,12 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     quantized = by_split["test"]["quantized"]
     pairs = zip(quantized.labels, quantized.predicted, strict=True)
     write_csv(paths.confusion, [{"actual": data.classes[a], "predicted": data.classes[p]} for a, p in pairs])
-    write_text(paths.report, page(scorecard, timings, confusions, {name: paths.curve(name) for name in MODELS}, data.classes))
+    curves = {name: paths.curve(name) for name in MODELS}
+    write_text(paths.report, page(scorecard, timings, confusions, curves, data.classes, confidence=params.confidence))
 
     files = (paths.scorecard, paths.summary, paths.latency, paths.tradeoff, paths.confusion, paths.report)
     metrics = {f"{name}/{key}": value for name, card in cards.items() for key, value in _shared_names(card).items()}
     return Made(files, metrics, {"data.digest": data.digest})
-
-
-def _card(name: str, paths: Paths, data: Description, by_split: dict[str, dict[str, Answers]], confidence: float) -> dict[str, Any]:
-    manifest, model = artifacts.load(paths.model(name))
-    if manifest.classes != data.classes:
-        raise SlimlineError(
-            f"models/{name} knows the classes {manifest.classes}, the data {data.classes}; run the pipeline from its start (dvc repro)"
-        )
-    files = paths.model(name)
-    return {
-        **score(by_split["validation"][name], by_split["test"][name], confidence),
-        **asdict(measure(model, manifest.input_shape)),
-        "packed_bytes": files.packed.stat().st_size,
-        "onnx_bytes": files.onnx.stat().st_size,
-    }
 
 
 def _shared_names(card: dict[str, Any]) -> dict[str, float]:

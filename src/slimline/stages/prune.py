@@ -39,4 +39,4 @@ def run(params: PruneParams, settings: Settings, paths: Paths, tracker: Tracker)
         fit(module, paths.prepared, params.fit, seed=settings.seed, tracker=tracker)
         pruned, history = module.model, module.history
     extra = {"prune/asked": params.amount, "prune/obtained": removed}
-    return leave("prune", paths, Trained("pruned", manifest, pruned, history, extra=extra), tags={})
+    return leave("prune", paths, Trained("pruned", manifest, pruned, history, extra=extra))

@@ -41,4 +41,4 @@ def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Track
         fit(module, paths.prepared, params.fit, seed=settings.seed, tracker=tracker)
         quantized, history = module.model, module.history
     made = Trained("quantized", manifest.after("quantized", record), quantized, history, params.parity, extra)
-    return leave("quantize", paths, made, tags={})
+    return leave("quantize", paths, made)

@@ -27,4 +27,4 @@ def run(params: Teacher, settings: Settings, paths: Paths, tracker: Tracker) -> 
     manifest = Manifest(architecture=params.model, input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
     module = TrainTeacher(fresh(manifest), params)
     fit(module, paths.prepared, params.fit, seed=settings.seed, tracker=tracker)
-    return leave("train_teacher", paths, Trained("teacher", manifest, module.model, module.history), tags={"data.digest": data.digest})
+    return leave("train_teacher", paths, Trained("teacher", manifest, module.model, module.history))

@@ -27,6 +27,7 @@ from mlflow.utils.time import get_current_time_millis
 EXECUTION_TAG = "slimline.execution"
 STAGE_TAG = "slimline.stage"
 FINGERPRINT_TAG = "slimline.fingerprint"
+SQLITE = "sqlite:///"
 LONGEST_PARAM = 6000
 """MLflow refuses longer values."""
 
@@ -65,34 +66,34 @@ class MlflowTracker:
         commit: git commit, or None outside of git.
     """
 
-    def __init__(self, uri: str, experiment: str, *, stage: str, execution: str, fingerprint: str, commit: str | None, artifacts: Path) -> None:
+    def __init__(self, uri: str, experiment: str, *, stage: str, execution: str, fingerprint: str, commit: str | None) -> None:
         self.uri = uri
         self.broken = False
-        self._open(experiment, stage, execution, fingerprint, commit, artifacts)
+        self._open(experiment, stage, execution, fingerprint, commit)
 
     @_forgiving
-    def _open(self, experiment: str, stage: str, execution: str, fingerprint: str, commit: str | None, artifacts: Path) -> None:
+    def _open(self, experiment: str, stage: str, execution: str, fingerprint: str, commit: str | None) -> None:
         self._client = MlflowClient(tracking_uri=self.uri)
         found = self._client.get_experiment_by_name(experiment)
         # A local database is given a folder beside it; a server has its own idea of where artifacts go.
-        location = artifacts.as_uri() if self.uri.startswith("sqlite:") else None
+        database = Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+        location = (database.parent / "mlartifacts").as_uri() if database else None
         self._experiment = found.experiment_id if found else self._client.create_experiment(experiment, artifact_location=location)
         git = {MLFLOW_GIT_COMMIT: commit} if commit else {}
-        parents = self._client.search_runs(
-            [self._experiment],
-            f"tags.`{EXECUTION_TAG}` = '{execution}' and tags.`{STAGE_TAG}` = 'pipeline'",
-            run_view_type=ViewType.ACTIVE_ONLY,
-            order_by=["attributes.start_time ASC"],
-            max_results=1,
-        )
-        if parents:
-            self._parent = parents[0].info.run_id
-            self._client.update_run(self._parent, status="RUNNING")
-        else:
-            tags = {EXECUTION_TAG: execution, STAGE_TAG: "pipeline", **git}
-            self._parent = self._create(f"pipeline {execution[:8]}", tags)
-        tags = {EXECUTION_TAG: execution, STAGE_TAG: stage, FINGERPRINT_TAG: fingerprint, MLFLOW_PARENT_RUN_ID: self._parent, **git}
-        self._run = self._create(stage, tags)
+        execution_tags = {EXECUTION_TAG: execution, STAGE_TAG: "pipeline"}
+        self._parent = self._found(execution_tags) or self._create(f"pipeline {execution[:8]}", execution_tags | git)
+        # A run of the very same work that did not end well was cut off: it is continued, not doubled.
+        stage_tags = {EXECUTION_TAG: execution, STAGE_TAG: stage, FINGERPRINT_TAG: fingerprint, MLFLOW_PARENT_RUN_ID: self._parent}
+        self._run = self._found(stage_tags, "attributes.status != 'FINISHED'") or self._create(stage, stage_tags | git)
+
+    def _found(self, tags: dict[str, str], *conditions: str) -> str | None:
+        """The first run with `tags`, reopened."""
+        query = " and ".join([*(f"tags.`{name}` = '{value}'" for name, value in tags.items()), *conditions])
+        found = self._client.search_runs([self._experiment], query, ViewType.ACTIVE_ONLY, order_by=["attributes.start_time ASC"], max_results=1)
+        if not found:
+            return None
+        self._client.update_run(found[0].info.run_id, status="RUNNING")
+        return str(found[0].info.run_id)
 
     def _create(self, name: str, tags: dict[str, str]) -> str:
         run = self._client.create_run(self._experiment, run_name=name, tags={MLFLOW_RUN_NAME: name, "slimline.mlflow": mlflow.__version__, **tags})
@@ -133,7 +134,6 @@ def resolved_uri(uri: str, repository: Path) -> str:
     So a stage finds the same store from whichever folder it runs.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or uri
-    prefix = "sqlite:///"
-    if uri.startswith(prefix) and not uri.startswith(prefix + "/"):
-        return f"{prefix}{repository / uri.removeprefix(prefix)}"
+    if uri.startswith(SQLITE) and not uri.startswith(f"{SQLITE}/"):
+        return f"{SQLITE}{repository / uri.removeprefix(SQLITE)}"
     return uri

@@ -1,0 +1,206 @@
+"""The report's figures: pure functions from numbers to SVG text."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation
+
+from slimline.report.curves import Curve
+from slimline.report.drawing import COLORS, INK, LINES, color, marker, svg
+from slimline.report.numbers import label, milliseconds, size, tick
+from slimline.report.words import Numbers
+
+CLOSE, APART = 0.04, 9.0
+"""Models nearer than this share of the axis would hide each other; they are drawn this many typographic points apart."""
+
+LONGEST = 14
+"""Characters of a class name beside a confusion matrix."""
+
+
+def tradeoff(models: Mapping[str, Numbers]) -> str:
+    """Test accuracy with its interval against bytes of the packed file, on a logarithmic axis.
+
+    Args:
+        models: cards by name, with `accuracy`, `accuracy_low`, `accuracy_high`, `packed_bytes`.
+    """
+    names = list(models)
+    sizes = np.array([float(models[name]["packed_bytes"]) for name in names])
+    low, high = sizes.min() / 1.6, sizes.max() * 1.6
+    offsets = aside(np.log(sizes / low) / np.log(high / low))
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for index, name in enumerate(names):
+            card = models[name]
+            below, above = card["accuracy"] - card["accuracy_low"], card["accuracy_high"] - card["accuracy"]
+            place = axes.transData + ScaledTranslation(offsets[index] / 72, 0, figure.dpi_scale_trans)
+            axes.errorbar(
+                card["packed_bytes"],
+                card["accuracy"],
+                yerr=[[max(below, 0)], [max(above, 0)]],
+                transform=place,
+                capsize=3,
+                linestyle="none",
+                label=f"{label(name)}, {size(card['packed_bytes'])}",
+                color=color(index),
+                marker=marker(index),
+            )
+        bottom, top = min(card["accuracy_low"] for card in models.values()), max(card["accuracy_high"] for card in models.values())
+        room = 0.1 * max(top - bottom, 0.001)
+        axes.set(xscale="log", xlim=(low, high), ylim=(bottom - room, top + room), xlabel="packed file, model.slim", ylabel="test accuracy")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+        axes.grid(True)
+        figure.legend(loc="outside lower center", ncols=2)
+
+    return svg(draw, name="tradeoff", height=3.9)
+
+
+def aside(places: np.ndarray) -> list[float]:
+    """Sideways shift of each mark, in typographic points, so that marks on one spot stand side by side around it.
+
+    Args:
+        places: position along the axis, as shares of its length.
+    """
+    order = np.argsort(places, kind="stable")
+    shifts = [0.0] * len(places)
+    groups = np.split(order, np.flatnonzero(np.diff(places[order]) > CLOSE) + 1)
+    for group in groups:
+        for rank, index in enumerate(group):
+            shifts[int(index)] = APART * (rank - (len(group) - 1) / 2)
+    return shifts
+
+
+def accuracy_curves(curves: Mapping[str, Curve], order: Sequence[str]) -> str:
+    """Validation accuracy by epoch; a mark shows the epoch whose weights were kept.
+
+    Args:
+        order: all models, so that each keeps its colour where some were not trained.
+    """
+    return _curves(curves, order, "accuracy-curves", "validation accuracy", lambda curve: curve.val_accuracy, _percent)
+
+
+def loss_curves(curves: Mapping[str, Curve], order: Sequence[str]) -> str:
+    """Training loss by epoch; see `accuracy_curves`."""
+    return _curves(curves, order, "loss-curves", "training loss", lambda curve: curve.train_loss, None)
+
+
+def _curves(
+    curves: Mapping[str, Curve],
+    order: Sequence[str],
+    name: str,
+    quantity: str,
+    values: Callable[[Curve], np.ndarray],
+    told: Callable[[float, int], str] | None,
+) -> str:
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for model, curve in curves.items():
+            index = order.index(model)
+            axes.plot(
+                curve.epoch,
+                values(curve),
+                color=color(index),
+                linestyle=LINES[index % len(LINES)],
+                marker=marker(index),
+                markevery=[curve.best],
+                label=label(model),
+            )
+        axes.set(xlabel="epoch", ylabel=quantity)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if told is not None:
+            axes.yaxis.set_major_formatter(FuncFormatter(told))
+        axes.grid(True)
+        figure.legend(loc="outside lower center", ncols=3, handlelength=3.2)
+
+    return svg(draw, name=name, height=3.6)
+
+
+def confusion(matrix: Int[np.ndarray, "actual predicted"], classes: Sequence[str], name: str) -> str:
+    """Counts of images by actual class (down) and predicted class (across); right answers in blue, errors in orange.
+
+    Args:
+        classes: one name a row; few enough that a reader could still tell apart (`hardest` picks them).
+        name: of the model, unique on the page.
+    """
+    shares = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    names = [_shortened(text) for text in classes]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        axes.set(xlim=(-0.5, len(names) - 0.5), ylim=(len(names) - 0.5, -0.5), aspect="equal", xlabel="predicted", ylabel="actual")
+        for actual, predicted in zip(*np.nonzero(matrix), strict=True):
+            right = actual == predicted
+            # An error is rare and must be seen: its tint starts strong. Both stay faint enough for the page's ink on top.
+            tint = 0.1 + 0.25 * shares[actual, predicted] if right else 0.35 + 0.2 * shares[actual, predicted]
+            _square(axes, int(actual), int(predicted), COLORS[0] if right else COLORS[1], float(tint))
+            text = f"{matrix[actual, predicted]}"
+            axes.text(predicted, actual, text, ha="center", va="center", fontsize=_fits(len(names), len(text)), fontweight=None if right else "bold")
+        upright = max(map(len, names)) > 2
+        axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0, fontsize=8)
+        axes.set_yticks(range(len(names)), names, fontsize=8)
+        axes.tick_params(length=0)
+        for spine in axes.spines.values():
+            spine.set_visible(True)
+
+    return svg(draw, name=f"confusion-{name.replace('_', '-')}", height=4.7)
+
+
+def _percent(share: float, _: int) -> str:
+    # Ticks are sums of steps: without rounding, 0.975 may be told as 97.49999999999999.
+    return f"{round(100 * share, 6):g}\u202f%"
+
+
+def _square(axes: Axes, row: int, column: int, fill: str, alpha: float) -> None:
+    axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=fill, alpha=alpha, linewidth=0))
+
+
+def _shortened(text: str) -> str:
+    # Both ends are kept: names of one family ("husky 1", "husky 2") often differ in the last letters alone.
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 7]}…{text[-6:]}"
+
+
+def _fits(classes: int, characters: int) -> float:
+    """Size of type, in points, at which a count fills three quarters of its cell; a bold digit is 0.7 as wide as its size."""
+    cell = 72 * 3.2 / classes
+    return min(9.0, 0.75 * cell / (0.7 * characters))
+
+
+def hardest(matrices: Sequence[Int[np.ndarray, "actual predicted"]], most: int) -> list[int]:
+    """Indices, ascending, of at most `most` classes: those with the most errors over all matrices, as actual or predicted."""
+    total = np.sum(matrices, axis=0)
+    errors = total.sum(0) + total.sum(1) - 2 * np.diagonal(total)
+    return sorted(np.argsort(-errors, kind="stable")[:most].tolist())
+
+
+def latency(models: Mapping[str, Mapping[str, Numbers]], key: str) -> str:
+    """Median time of one call of each model at one batch size, with a whisker to the 95th percentile.
+
+    Args:
+        models: `p50_ms` and `p95_ms` by model and batch size.
+        key: the batch size, as `batch_1`.
+    """
+    names = list(models)
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        longest = max(models[name][key]["p95_ms"] for name in names)
+        for index, name in enumerate(names):
+            median, tail = models[name][key]["p50_ms"], models[name][key]["p95_ms"]
+            axes.barh(index, median, height=0.6, color=color(index))
+            axes.errorbar(median, index, xerr=[[0], [max(tail - median, 0)]], color=INK, capsize=3, lw=1)
+            axes.annotate(f"{milliseconds(median)} ms", (tail, index), (6, 0), textcoords="offset points", va="center")
+        axes.set_yticks(range(len(names)), [label(name) for name in names])
+        # A quarter of the axis is kept for the number behind the longest bar.
+        axes.set(xlim=(0, 1.33 * longest), ylim=(len(names) - 0.4, -0.6), xlabel="milliseconds a call")
+        axes.tick_params(axis="y", length=0)
+        axes.grid(True, axis="x")
+
+    return svg(draw, name=f"latency-{key.replace('_', '-')}", height=0.95 + 0.36 * len(names))

@@ -1,0 +1,113 @@
+"""The page's two tables, as rows of text."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from slimline.report.numbers import count, milliseconds, p_value, percent, points, short, size, times
+from slimline.report.words import TEACHER, Numbers, batch, pace, reading, sides, smaller
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number, a smaller line below it, and whether it is a change for the worse against the teacher."""
+
+    text: str
+    note: str = ""
+    worse: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantity over all models, in the order of the columns; `unit` is said beside its name."""
+
+    name: str
+    unit: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One paired comparison, in words."""
+
+    name: str
+    only_first: str
+    only_second: str
+    difference: str
+    interval: str
+    p_value: str
+    reading: str
+
+
+def models_table(scorecard: Numbers, latency: Numbers) -> list[Row]:
+    """Every quantity of every model; the columns are `scorecard["models"]` in its own order."""
+    data, models = scorecard["data"], scorecard["models"]
+    test = data["test"]
+
+    def row(name: str, unit: str, cell: Callable[[Any], Cell]) -> Row:
+        return Row(name, unit, tuple(cell(card) for card in models.values()))
+
+    def params(card: Numbers) -> Cell:
+        zeros = card["params"] - card["nonzero_params"]
+        return Cell(count(card["params"]), f"{count(zeros)} of them zero" if zeros else "")
+
+    rows = [
+        row("Validation accuracy", f"{data['validation']:,} images", lambda card: Cell(percent(card["validation_accuracy"], data["validation"]))),
+        row(
+            "Test accuracy",
+            f"{test:,} images",
+            lambda card: Cell(percent(card["accuracy"], test), f"{percent(card['accuracy_low'], test)} to {percent(card['accuracy_high'], test)}"),
+        ),
+        row("Test errors", f"of {test:,}", lambda card: Cell(count(card["errors"]))),
+        row("Calibration error", "ECE, test", lambda card: Cell(percent(card["ece"], test))),
+        row("Parameters", "", params),
+        row("MACs", "per image", lambda card: Cell(short(card["macs"]))),
+        row("Bit operations", "per image", lambda card: Cell(short(card["bops"]))),
+        row("Packed file", "model.slim", lambda card: Cell(size(card["packed_bytes"]), f"{count(card['packed_bytes'])} bytes")),
+        Row("Times smaller", "than teacher", tuple(_smaller(scorecard, name) for name in models)),
+    ]
+    for key in latency["models"][TEACHER]:
+        rows.append(Row("Latency, median", f"ms, {batch(key)}", tuple(_latency(latency, name, key) for name in models)))
+        rows.append(Row("Times faster", f"than teacher, {batch(key)}", tuple(_faster(latency, name, key) for name in models)))
+    return rows
+
+
+def _smaller(scorecard: Numbers, name: str) -> Cell:
+    if name == TEACHER:
+        return Cell("–", "reference")
+    ratio = smaller(scorecard, name)
+    return Cell(times(ratio), "" if ratio > 1 else "not smaller", worse=ratio <= 1)
+
+
+def _latency(latency: Numbers, name: str, key: str) -> Cell:
+    timing = latency["models"][name][key]
+    return Cell(milliseconds(timing["p50_ms"]), f"p95 {milliseconds(timing['p95_ms'])}")
+
+
+def _faster(latency: Numbers, name: str, key: str) -> Cell:
+    if name == TEACHER:
+        return Cell("–", "reference")
+    ratio = latency["ratios_to_teacher"][name][key]
+    word = pace(ratio)
+    said = "" if word == "faster" else f"{word}: "
+    return Cell(times(ratio["speed_up"]), f"{said}{times(ratio['low'])} to {times(ratio['high'])}", worse=word != "faster")
+
+
+def comparisons_table(scorecard: Numbers) -> list[Compared]:
+    """Every paired comparison, in the scorecard's order."""
+    rows = []
+    for name, pair in scorecard["comparisons"].items():
+        first, second = sides(name)
+        images = pair["images"]
+        rows.append(
+            Compared(
+                f"{first} against {second}",
+                count(pair["only_first"]),
+                count(pair["only_second"]),
+                points(pair["difference"], images),
+                f"{points(pair['low'], images)} to {points(pair['high'], images)}",
+                p_value(pair["p_value"]),
+                reading(pair),
+            )
+        )
+    return rows

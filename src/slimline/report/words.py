@@ -1,0 +1,185 @@
+"""What the numbers allow one to say: the verdict, and everything that got worse, in plain words."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from slimline.report.numbers import label, milliseconds, percent, points, size, times
+
+TEACHER, SHIPPED = "teacher", "quantized"
+STEPS = ("student", "pruned", "quantized")
+"""Models of which each is made from the one before; each should bring something."""
+
+Numbers = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Level:
+    """The level of every interval on the page, where the caller knows it.
+
+    Args:
+        confidence: as 0.95; None leaves the word "interval" without a level rather than guess one.
+    """
+
+    confidence: float | None
+
+    def __str__(self) -> str:
+        return "interval" if self.confidence is None else f"{100 * self.confidence:g}\u202f% interval"
+
+
+def batch(key: str) -> str:
+    """`batch_64` as `batch 64`."""
+    return key.replace("_", " ")
+
+
+def pace(ratio: Numbers) -> str:
+    """A speed-up in one word: "slower" and "faster" only where the whole interval lies on that side of 1."""
+    if ratio["high"] < 1:
+        return "slower"
+    return "faster" if ratio["low"] > 1 else "not shown faster"
+
+
+def reading(comparison: Numbers) -> str:
+    """What a paired comparison says of the first of the two."""
+    if comparison["high"] < 0:
+        return "worse"
+    return "better" if comparison["low"] > 0 else "no difference shown"
+
+
+def headline(scorecard: Numbers, latency: Numbers) -> str:
+    """The verdict's first sentence: size and speed of the model to ship, beside the teacher."""
+    ratio = smaller(scorecard, SHIPPED)
+    weight = f"{times(ratio)} smaller than the teacher" if ratio > 1 else f"not smaller than the teacher ({times(1 / ratio)} its size)"
+    speeds = latency["ratios_to_teacher"][SHIPPED]
+    return f"The quantized model is {weight}, and {' and '.join(_speed(key, speed) for key, speed in speeds.items())}."
+
+
+def _speed(key: str, speed: Numbers) -> str:
+    word, at = pace(speed), batch(key)
+    if word == "slower":
+        return f"slower than the teacher at {at} ({times(speed['speed_up'])} its speed)"
+    if word == "faster":
+        return f"{times(speed['speed_up'])} as fast at {at}"
+    return (
+        f"not shown to be faster at {at} ({times(speed['speed_up'])} the teacher's speed, interval {times(speed['low'])} to {times(speed['high'])})"
+    )
+
+
+def accuracy_sentence(scorecard: Numbers, level: Level) -> str:
+    """The verdict's second sentence: errors and the paired difference."""
+    models, pair = scorecard["models"], scorecard["comparisons"][f"{SHIPPED}_vs_{TEACHER}"]
+    images, errors = pair["images"], models[SHIPPED]["errors"]
+    return (
+        f"On {images:,} test images it made {errors:,} {'error' if errors == 1 else 'errors'} to the teacher's {models[TEACHER]['errors']:,} "
+        f"(difference {points(pair['difference'], images)} points, "
+        f"{level} {points(pair['low'], images)} to {points(pair['high'], images)})."
+    )
+
+
+def meaning(scorecard: Numbers) -> str:
+    """The verdict's third sentence: what the interval of the difference does and does not show."""
+    pair = scorecard["comparisons"][f"{SHIPPED}_vs_{TEACHER}"]
+    images = pair["images"]
+    if pair["high"] < 0:
+        return (
+            "The quantized model is less accurate than the teacher: the interval leaves out zero "
+            f"and reaches from {points(pair['low'], images)} to {points(pair['high'], images)} points."
+        )
+    if pair["low"] > 0:
+        return "On these images the quantized model is more accurate than the teacher: the interval leaves out zero."
+    if pair["only_first"] + pair["only_second"] == 0:
+        return (
+            "Both answered right on the very same images. The data do not show a difference, and the interval has no width "
+            "only because there is no disagreement to resample: other images may differ."
+        )
+    loss = f"; a loss of up to {points(pair['low'], images).lstrip(chr(0x2212))} points fits them as well" if pair["low"] < 0 else ""
+    return f"The interval includes zero: the data do not show a difference in accuracy{loss}."
+
+
+def smaller(scorecard: Numbers, name: str) -> float:
+    """How many times fewer bytes than the teacher's `model.slim` that of `name` has."""
+    models = scorecard["models"]
+    return float(models[TEACHER]["packed_bytes"] / models[name]["packed_bytes"])
+
+
+def drawbacks(scorecard: Numbers, latency: Numbers) -> list[str]:
+    """Everything on which a compressed model is worse, or a step of the chain shows no gain; may be empty."""
+    return [
+        *_slower_than_teacher(latency),
+        *_slower_than_the_step_before(latency),
+        *_not_smaller(scorecard),
+        *_less_accurate(scorecard),
+        *_distillation(scorecard),
+        *_worse_calibrated(scorecard),
+    ]
+
+
+def _slower_than_teacher(latency: Numbers) -> Iterator[str]:
+    for name, speeds in latency["ratios_to_teacher"].items():
+        for key, speed in speeds.items():
+            word = pace(speed)
+            if word != "faster":
+                be = "is slower than the teacher" if word == "slower" else "is not shown to be faster than the teacher"
+                yield (
+                    f"The {label(name)} model {be} at {batch(key)}: {times(speed['speed_up'])} its speed "
+                    f"(interval {times(speed['low'])} to {times(speed['high'])})."
+                )
+
+
+def _slower_than_the_step_before(latency: Numbers) -> Iterator[str]:
+    ratios, medians = latency["ratios_to_teacher"], latency["models"]
+    for before, after in pairwise(name for name in STEPS if name in ratios):
+        for key, speed in ratios[after].items():
+            # Both are timed against the teacher in the same rounds; apart, the two intervals leave no doubt which is slower.
+            if speed["high"] < ratios[before][key]["low"]:
+                yield (
+                    f"The {label(after)} model is slower than the {label(before)} one it was made from at {batch(key)}: median "
+                    f"{milliseconds(medians[after][key]['p50_ms'])} ms to {milliseconds(medians[before][key]['p50_ms'])} ms."
+                )
+
+
+def _not_smaller(scorecard: Numbers) -> Iterator[str]:
+    models = scorecard["models"]
+    for before, after in pairwise(name for name in (TEACHER, *STEPS) if name in models):
+        first, second = models[before]["packed_bytes"], models[after]["packed_bytes"]
+        if second >= first:
+            yield f"The {label(after)} model's file is not smaller than the {label(before)} one's: {size(second)} to {size(first)}."
+
+
+def _less_accurate(scorecard: Numbers) -> Iterator[str]:
+    for name, pair in scorecard["comparisons"].items():
+        if reading(pair) == "worse":
+            first, second = sides(name)
+            images = pair["images"]
+            yield (
+                f"The {first} model is less accurate than the {second} model: {points(pair['difference'], images)} points "
+                f"(interval {points(pair['low'], images)} to {points(pair['high'], images)})."
+            )
+
+
+def _distillation(scorecard: Numbers) -> Iterator[str]:
+    pair = scorecard["comparisons"].get("student_vs_student_alone")
+    if pair is not None and reading(pair) == "no difference shown":
+        images = pair["images"]
+        yield (
+            "These data do not show that the teacher's help made the student more accurate than the same network trained alone: "
+            f"difference {points(pair['difference'], images)} points (interval {points(pair['low'], images)} to {points(pair['high'], images)})."
+        )
+
+
+def _worse_calibrated(scorecard: Numbers) -> Iterator[str]:
+    models, images = scorecard["models"], scorecard["data"]["test"]
+    worse = [name for name in STEPS if name in models and models[name]["ece"] > models[TEACHER]["ece"]]
+    if worse:
+        listed = ", ".join(f"{label(name)} {percent(models[name]['ece'], images)}" for name in worse)
+        yield (
+            f"Calibration error is higher than the teacher's {percent(models[TEACHER]['ece'], images)}: {listed}. "
+            "No interval is computed for it, so a small gap may be chance."
+        )
+
+
+def sides(comparison: str) -> tuple[str, str]:
+    """`a_vs_b` as the two models' names in running text."""
+    first, _, second = comparison.partition("_vs_")
+    return label(first), label(second)

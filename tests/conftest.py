@@ -1,0 +1,29 @@
+"""What every test stands on: shapes checked while tests run, repeatable property tests, one thread."""
+
+from jaxtyping import install_import_hook
+
+# Everything that holds numerics. Not `tracking`, `runtime` and `stages`: their protocol `Tracker` is not made for isinstance, and
+# Lightning looks into the signatures of its modules' methods.
+CHECKED = ("core", "data", "models", "distillation", "pruning", "quantization", "evaluation", "export", "artifacts", "registry", "params", "files")
+install_import_hook([f"slimline.{part}" for part in CHECKED], "shapes.checked")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
+
+# The same examples in every run: a test that fails once fails again, here and on the next machine.
+settings.register_profile("slimline", deadline=None, max_examples=40, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("slimline")
+
+
+@pytest.fixture(autouse=True)
+def _same_start() -> None:
+    """The same draws in every test, and one thread: on tiny tensors a second one only waits, six times as long beside other work."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    """Sixteen grey images of 8×8 in [0, 1]."""
+    return torch.rand(16, 1, 8, 8, generator=torch.Generator().manual_seed(1))

@@ -1,0 +1,134 @@
+"""The real commands on a real repository: DVC, MLflow and the stages together."""
+
+import csv
+import io
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from repository import Repository
+
+from slimline.paths import MODELS, STAGES
+
+
+@contextmanager
+def appended(path: Path, text: str) -> Iterator[None]:
+    """`path` with `text` at its end, for the length of the block."""
+    before = path.read_bytes() if path.exists() else None
+    path.write_bytes((before or b"") + text.encode())
+    try:
+        yield
+    finally:
+        path.unlink() if before is None else path.write_bytes(before)
+
+
+def stale(repository: Repository) -> set[str]:
+    return set(json.loads(repository.output("dvc", "status", "--json", *STAGES)))
+
+
+def test_a_second_repro_does_nothing(finished: Repository) -> None:
+    assert "Data and pipelines are up to date." in finished.output("dvc", "repro")
+    assert stale(finished) == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("src/slimline/pruning/magnitude.py", {"prune"}),
+        ("src/slimline/stages/quantize.py", {"quantize"}),
+        ("src/slimline/distillation/soft_hard.py", {"distill_student", "prune", "quantize"}),
+        ("src/slimline/report/page.py", {"evaluate"}),
+        ("src/slimline/models/resnet.py", set(STAGES) - {"prepare"}),
+        ("src/slimline/cli.py", set()),
+    ],
+)
+def test_edited_code_makes_stale_what_uses_it_and_nothing_else(finished: Repository, file: str, expected: set[str]) -> None:
+    with appended(finished.root / file, "\n# edited\n"):
+        assert stale(finished) == expected
+
+
+def test_another_data_set_beside_the_digits_makes_nothing_stale(finished: Repository) -> None:
+    with appended(finished.root / "data/raw/photos.csv", "not the digits"):
+        assert stale(finished) == set()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [("amount: 0.4", "amount: 0.5", {"prune"}), ("threads: 2}", "threads: 1}", set()), ("experiment: test", "experiment: other", set())],
+)
+def test_a_changed_parameter_makes_its_own_stage_stale(finished: Repository, old: str, new: str, expected: set[str]) -> None:
+    path = finished.root / "params.yaml"
+    text = path.read_text()
+    assert old in text
+    try:
+        path.write_text(text.replace(old, new))
+        assert stale(finished) == expected
+    finally:
+        path.write_text(text)
+
+
+def test_a_run_leaves_one_parent_and_one_child_a_stage_with_all_that_was_made(finished: Repository) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{finished.root / 'mlflow.db'}")
+    (experiment,) = [e for e in client.search_experiments() if e.name == "test"]
+    tags = "tags.`slimline.stage`"
+    (parent,) = client.search_runs([experiment.experiment_id], f"{tags} = 'pipeline'")
+    assert parent.info.status == "FINISHED"
+    for stage in STAGES:
+        (run,) = client.search_runs([experiment.experiment_id], f"{tags} = '{stage}'")
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert len(run.data.tags["mlflow.source.git.commit"]) == 40
+        assert len(run.data.tags["data.digest"]) == 64
+        assert run.data.params["seed"] == "0"
+        artifacts = {entry.path for entry in client.list_artifacts(run.info.run_id)}
+        assert {"params.yaml", f"{stage}.json" if stage != "evaluate" else "scorecard.json"} <= artifacts
+        assert ("dvc.lock" in artifacts) == (stage != "prepare")
+    (teacher,) = client.search_runs([experiment.experiment_id], f"{tags} = 'train_teacher'")
+    assert len(client.get_metric_history(teacher.info.run_id, "val/accuracy")) == 6 + 1  # an epoch each, and the final one
+    assert {"teacher", "teacher.csv"} <= {entry.path for entry in client.list_artifacts(teacher.info.run_id)}
+
+
+def test_an_experiment_with_another_parameter_compares_with_the_first(finished: Repository) -> None:
+    finished.output("dvc", "exp", "run", "--set-param", "prune.amount=0.6", "--name", "harder")
+    try:
+        rows = list(csv.DictReader(io.StringIO(finished.output("dvc", "exp", "show", "--csv"))))
+        harder = next(row for row in rows if row["Experiment"] == "harder")
+        first = next(row for row in rows if row["rev"] == "main")
+        assert float(harder["pruned_share_of_student_params"]) <= 0.4 < float(first["pruned_share_of_student_params"]) <= 0.6
+        assert "0.6" in finished.output("dvc", "params", "diff")
+        changes = json.loads(finished.output("dvc", "metrics", "diff", "--json"))["metrics/summary.json"]
+        assert changes["quantized_packed_bytes"]["diff"] < 0
+        finished.output("dvc", "plots", "show", "--out", str(finished.root.parent / "plots"))
+        page = (finished.root.parent / "plots" / "index.html").read_text()
+        assert all(name in page for name in ("Validation accuracy of teacher", "Test accuracy against packed bytes", "confusion"))
+    finally:
+        finished.output("git", "reset", "--quiet", "--hard")
+        finished.output("dvc", "checkout", "dvc.yaml")
+
+
+def test_a_second_repro_at_the_same_time_says_so_and_ends(finished: Repository) -> None:
+    first = finished.start("dvc", "repro", "--force", "--single-item", "prepare")
+    try:
+        deadline = time.monotonic() + 60
+        while not any(finished.root.glob(".dvc/tmp/rwlock")) or "write" not in (finished.root / ".dvc/tmp/rwlock").read_text():
+            assert time.monotonic() < deadline, "the first never began"
+            time.sleep(0.05)
+        second = finished.run("dvc", "repro", "--force", "--single-item", "prepare")
+        assert second.returncode != 0
+        assert "busy" in second.stderr or "lock" in second.stderr
+    finally:
+        output, _ = first.communicate(timeout=120)
+    assert first.returncode == 0, output
+    assert stale(finished) == set()
+
+
+def test_the_table_shows_every_model_and_where_to_look(finished: Repository) -> None:
+    table = finished.output("slimline", "show")
+    assert all(f"\n{name} " in table for name in MODELS)
+    assert "reports/index.html" in table
+    assert "make ui" in table

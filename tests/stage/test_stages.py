@@ -1,0 +1,185 @@
+"""Each stage does its work: take the work away and the test that names it fails."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from chain import RUNS, Chain, workspace
+from safetensors.torch import load_file
+from torch import nn
+
+from slimline import artifacts
+from slimline.core.quantized import quantized_layers
+from slimline.data.batches import scaled
+from slimline.data.prepared import Images, load_split
+from slimline.errors import SlimlineError
+from slimline.export.runtime import OnnxModel
+from slimline.paths import MODELS, Paths
+from slimline.runtime.outcome import accuracy
+
+Copy = Callable[[], Chain]
+
+
+def model(chain: Chain, name: str) -> nn.Module:
+    return artifacts.load(chain.paths.model(name))[1]
+
+
+def split(chain: Chain, name: str) -> Images:
+    return load_split(chain.paths.prepared, name)
+
+
+def divergence(student: nn.Module, teacher: nn.Module, images: Images, temperature: float = 4.0) -> float:
+    """Mean KL(teacher ‖ student) of the softened outputs."""
+    with torch.no_grad():
+        x = scaled(images.pixels)
+        ours, theirs = ((m(x) / temperature).log_softmax(1) for m in (student, teacher))
+    return float(nn.functional.kl_div(ours, theirs, log_target=True, reduction="batchmean"))
+
+
+def test_the_teacher_learns(chain: Chain) -> None:
+    assert accuracy(model(chain, "teacher"), split(chain, "test")) > 0.8
+
+
+def test_the_student_learns_to_answer_as_its_teacher_does(chain: Chain) -> None:
+    """Labels alone teach the same classes, but not what the teacher thinks of the wrong ones."""
+    teacher, images = model(chain, "teacher"), split(chain, "test")
+    student, alone = divergence(model(chain, "student"), teacher, images), divergence(model(chain, "student_alone"), teacher, images)
+    assert student < 0.85 * alone
+
+
+def test_the_control_knows_no_teacher(copy_of_chain: Copy, chain: Chain) -> None:
+    """Another teacher, another student, the same control."""
+    other = copy_of_chain().run("train_teacher", teacher={"model": {"name": "resnet", "depth": 8, "width": 4}}).run("distill_student")
+    assert other.paths.model("student").weights.read_bytes() != chain.paths.model("student").weights.read_bytes()
+    assert other.paths.model("student_alone").weights.read_bytes() == chain.paths.model("student_alone").weights.read_bytes()
+
+
+def test_student_and_control_differ_in_nothing_but_the_teacher(chain: Chain) -> None:
+    student, alone = (artifacts.load(chain.paths.model(name))[0] for name in ("student", "student_alone"))
+    assert student == alone
+    assert len(chain.paths.curve("student").read_text().splitlines()) == len(chain.paths.curve("student_alone").read_text().splitlines())
+
+
+def test_pruning_removes_channels_from_the_file(chain: Chain) -> None:
+    metrics = json.loads(chain.paths.stage_metrics("prune").read_text())["pruned"]
+    before = sum(p.numel() for p in model(chain, "student").parameters())
+    after = sum(p.numel() for p in model(chain, "pruned").parameters())
+    assert after == metrics["size/params"] <= 0.6 * before
+    assert metrics["prune/asked"] <= metrics["prune/obtained"] == pytest.approx(1 - after / before)
+    assert chain.paths.model("pruned").packed.stat().st_size < 0.8 * chain.paths.model("student").packed.stat().st_size
+
+
+def test_retraining_recovers_what_pruning_cost(copy_of_chain: Copy, chain: Chain) -> None:
+    cut = copy_of_chain().run("prune", prune={"fit": None})
+    images = split(chain, "train")
+    assert accuracy(model(chain, "pruned"), images) > accuracy(model(cut, "pruned"), images) + 0.02
+    assert not any(name.startswith("val/") for name, _, _ in cut.trackers["prune"].recorded_metrics)
+
+
+@pytest.mark.parametrize("stage", ["prune", "quantize"])
+def test_the_teacher_takes_part_in_recovery(stage: str, copy_of_chain: Copy, chain: Chain) -> None:
+    alone = copy_of_chain().run(stage, **{stage: {"loss": None}})
+    name = {"prune": "pruned", "quantize": "quantized"}[stage]
+    assert alone.paths.model(name).weights.read_bytes() != chain.paths.model(name).weights.read_bytes()
+
+
+def test_quantization_leaves_weights_of_8_bits(chain: Chain) -> None:
+    state = load_file(chain.paths.model("quantized").weights)
+    layers = quantized_layers(model(chain, "quantized"))
+    assert len(layers) == sum(isinstance(m, nn.Conv2d | nn.Linear) for m in model(chain, "pruned").modules())
+    assert {state[f"{name}.weight"].dtype for name in layers} == {torch.int8}
+    ratio = chain.paths.model("quantized").packed.stat().st_size / chain.paths.model("pruned").packed.stat().st_size
+    assert ratio < 0.6  # a network of a few thousand weights, so scales and header weigh much
+
+
+def test_quantization_aware_training_moves_the_codes(copy_of_chain: Copy, chain: Chain) -> None:
+    calibrated = copy_of_chain().run("quantize", quantize={"fit": None})
+    before, after = load_file(calibrated.paths.model("quantized").weights), load_file(chain.paths.model("quantized").weights)
+    codes = [name for name, tensor in before.items() if tensor.dtype == torch.int8]
+    assert any(not torch.equal(before[name], after[name]) for name in codes)
+    assert all(torch.equal(before[name], after[name]) for name in before if name.endswith(".scale"))
+
+
+def test_fewer_bits_make_a_smaller_file_and_another_model(copy_of_chain: Copy, chain: Chain) -> None:
+    four = copy_of_chain().run("quantize", quantize={"weights": {"bits": 4, "scheme": {"name": "min_max"}}})
+    assert four.paths.model("quantized").packed.stat().st_size < chain.paths.model("quantized").packed.stat().st_size
+
+
+def test_an_export_that_disagrees_is_not_kept(copy_of_chain: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = copy_of_chain()
+    monkeypatch.setattr(OnnxModel, "__call__", lambda self, images: np.zeros((len(images), 10), np.float32))
+    with pytest.raises(SlimlineError, match="models/quantized: trained and exported model agree on 0"):
+        chain.run("quantize")
+    assert not chain.paths.model("quantized").folder.exists()
+
+
+def test_evaluation_reports_what_the_exported_files_answer_on_the_test_split(chain: Chain) -> None:
+    scorecard = json.loads(chain.paths.scorecard.read_text())
+    images = split(chain, "test")
+    for name in MODELS:
+        logits = OnnxModel(chain.paths.model(name).onnx, threads=2)(scaled(images.pixels).numpy())
+        right = int((logits.argmax(1) == images.labels.numpy()).sum())
+        card = scorecard["models"][name]
+        assert card["accuracy"] == right / len(images)
+        assert card["errors"] == len(images) - right
+        assert card["accuracy_low"] < card["accuracy"] <= card["accuracy_high"]
+        assert card["packed_bytes"] == chain.paths.model(name).packed.stat().st_size
+    assert scorecard["data"]["test"] == len(images)
+
+
+def test_the_summary_holds_at_most_ten_numbers(chain: Chain) -> None:
+    assert 5 <= len(json.loads(chain.paths.summary.read_text())) <= 10
+
+
+def test_speeds_are_told_beside_the_teacher(chain: Chain) -> None:
+    latency = json.loads(chain.paths.latency.read_text())
+    assert set(latency["models"]) == set(MODELS)
+    assert set(latency["ratios_to_teacher"]) == set(MODELS) - {"teacher"}
+    ratio = latency["ratios_to_teacher"]["quantized"]["batch_8"]
+    assert 0 < ratio["low"] <= ratio["speed_up"] <= ratio["high"]
+
+
+def test_every_stage_records_the_same_names(chain: Chain) -> None:
+    shared = {"val/accuracy", "size/params", "size/packed_bytes", "cost/macs", "cost/bops"}
+    for stage in ("train_teacher", "distill_student", "prune", "quantize"):
+        assert shared <= set(chain.made[stage].metrics), stage
+        epochs = {step for name, _, step in chain.trackers[stage].recorded_metrics if name == "val/accuracy"}
+        assert len(epochs) >= 2, stage
+        assert len(chain.made[stage].tags["data.digest"]) == 64
+
+
+def test_the_same_run_in_another_folder_leaves_the_same_bytes(chain: Chain, tmp_path: Path) -> None:
+    again = workspace(tmp_path / "somewhere" / "else").run(*RUNS)
+    ours, theirs = stable_files(chain.paths), stable_files(again.paths)
+    assert len(ours) == 4 * len(MODELS) + 1
+    assert ours == theirs
+
+
+def stable_files(paths: Paths) -> dict[str, bytes]:
+    files = [file for name in MODELS for file in paths.model(name).folder.iterdir()]
+    return {str(file.relative_to(paths.root)): file.read_bytes() for file in [*files, paths.scorecard]}
+
+
+def test_another_seed_gives_another_teacher(chain: Chain, tmp_path: Path) -> None:
+    other = workspace(tmp_path / "seed", chain.paths.params.read_text().replace("seed: 0", "seed: 1")).run("prepare", "train_teacher")
+    assert other.paths.model("teacher").weights.read_bytes() != chain.paths.model("teacher").weights.read_bytes()
+
+
+def test_training_that_blows_up_is_told_and_not_saved(copy_of_chain: Copy) -> None:
+    chain = copy_of_chain()
+    before = chain.paths.model("teacher").weights.read_bytes()
+    fit = {"epochs": 1, "batch_size": 64, "optimizer": {"name": "sgd", "lr": 1e30}, "schedule": {"name": "constant"}}
+    with pytest.raises(SlimlineError, match=r"lower the learning rate \(fit\.optimizer\.lr\)"):
+        chain.run("train_teacher", teacher={"fit": fit})
+    assert chain.paths.model("teacher").weights.read_bytes() == before
+
+
+def test_a_teacher_of_other_images_is_refused(copy_of_chain: Copy) -> None:
+    chain = copy_of_chain()
+    manifest, teacher = artifacts.load(chain.paths.model("teacher"))
+    artifacts.save(chain.paths.model("teacher"), manifest.model_copy(update={"mean": (0.5,)}), teacher)
+    with pytest.raises(SlimlineError, match=r"models/teacher has mean \(0\.5,\), the student"):
+        chain.run("distill_student")

@@ -1,0 +1,105 @@
+"""The smallest of everything: plugins' parameters for tests, networks whose batch norms have seen data, users' own methods."""
+
+from typing import Annotated, Any
+
+import torch
+from PIL import Image
+from pydantic import Field
+from torch import Tensor, nn
+
+from slimline.artifacts import Manifest
+from slimline.data.sources.picture import Picture
+from slimline.models.network import network
+
+MODEL = {"resnet": {"depth": 8, "width": 4}, "mobilenet": {"width": 8, "stages": [1, 2]}}
+LOSS = {"soft_hard": {"temperature": 3.0, "alpha": 0.7}}
+"""Parameters of plugins that are too large, or incomplete, by default; a plugin that is not here is built as it stands."""
+
+
+def model_spec(name: str) -> dict[str, Any]:
+    return {"name": name, **MODEL.get(name, {})}
+
+
+def loss_spec(name: str) -> dict[str, Any]:
+    return {"name": name, **LOSS.get(name, {})}
+
+
+def manifest(name: str = "mobilenet", *, channels: int = 1, size: int = 8, classes: int = 3) -> Manifest:
+    shape = (channels, size, size)
+    names = tuple(f"class {number}" for number in range(classes))
+    return Manifest(architecture=model_spec(name), input_shape=shape, mean=(0.4,) * channels, std=(0.3,) * channels, classes=names)
+
+
+def warmed(model: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
+    """`model` in eval mode, its batch norms with statistics and affine parameters as after training."""
+    generator = torch.Generator().manual_seed(2)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
+            nn.init.uniform_(module.bias, -0.3, 0.3, generator=generator)
+            module.momentum = None  # the plain mean over the batches below
+    model.train()
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.rand(16, *input_shape, generator=generator))
+    return model.eval()
+
+
+def trained(name: str = "mobilenet", *, channels: int = 1, size: int = 8, classes: int = 3) -> nn.Module:
+    """A tiny network of the zoo, behind its normalization, as after training."""
+    torch.manual_seed(3)
+    shape = (channels, size, size)
+    model = warmed(network(model_spec(name), shape, classes, (0.4,) * channels, (0.3,) * channels), shape)
+    return centred(model, shape)
+
+
+def centred(model: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
+    """`model` with its logits brought to a mean of zero, so that every class is the answer to some image."""
+    with torch.no_grad():
+        model.network.classifier.bias -= model(torch.rand(64, *input_shape)).mean(0)
+    return model
+
+
+def pictures(count: int, *, classes: int = 2, size: int = 8, seed: int = 0, split: str | None = None) -> list[Picture]:
+    """Distinct noisy grey images, the classes in turn."""
+    levels = torch.randint(0, 256, (count, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)).numpy()
+    return [Picture(Image.fromarray(pixels), f"class {n % classes}", split, f"{split} {seed} {n}") for n, pixels in enumerate(levels)]
+
+
+class Plain(nn.Module):
+    """A user's own model: convolution with a bias, pooling, classifier."""
+
+    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: Annotated[int, Field(ge=1)] = 4) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(input_shape[0], width, 3, padding=1)
+        self.classifier = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(torch.relu(self.conv(x)).mean((2, 3)))
+
+
+class OneTooMany(Plain):
+    """A user's own model that gives one logit more than there are classes."""
+
+    def __init__(self, input_shape: tuple[int, int, int], classes: int) -> None:
+        super().__init__(input_shape, classes + 1)
+
+
+class OnlyLarge(Plain):
+    """A user's own model that cannot run on small images."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(nn.functional.conv2d(x, torch.ones(x.shape[1], x.shape[1], 99, 99)))
+
+
+def method(first: int, second: int, *, rate: Annotated[float, Field(gt=0.0)], label: str = "none", pair: tuple[int, ...] = ()) -> tuple[Any, ...]:
+    """A user's own method, with two runtime arguments and three parameters."""
+    return first, second, rate, label, pair
+
+
+def untyped(runtime: int, *, anything=3):  # type: ignore[no-untyped-def]
+    """A user's own method without annotations."""
+    return runtime, anything
+
+
+NO_METHOD = 3

@@ -1,0 +1,119 @@
+"""From float to integer grids: what is put on a grid, and how near it stays."""
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+import tiny
+from slimline.core.quantized import POINTS, quantized_layers
+from slimline.errors import SlimlineError
+from slimline.models import MODELS
+from slimline.quantization import SCHEMES
+from slimline.quantization.calibrate import calibrated, plan
+
+SHAPE = (1, 8, 8)
+ZOO = pytest.mark.parametrize("name", sorted(MODELS))
+MIN_MAX = {"weights": {"name": "min_max"}, "activations": {"name": "min_max"}}
+
+
+def quantized_at(model: nn.Module, bits: int, batches: list[Tensor], schemes=MIN_MAX) -> fx.GraphModule:
+    return calibrated(model, plan(model, SHAPE, weight_bits=bits, activation_bits=bits), batches, **schemes)
+
+
+def error(name: str, bits: int, images: Tensor) -> float:
+    """Root mean square of the error of the logits, relative to their spread."""
+    model = tiny.trained(name)
+    with torch.no_grad():
+        difference = quantized_at(model, bits, [images])(images) - model(images)
+        return float(difference.square().mean().sqrt() / model(images).std())
+
+
+@ZOO
+def test_eight_bits_are_near_the_real_numbers_and_fewer_are_further_off(name, images) -> None:
+    errors = [error(name, bits, images) for bits in (8, 6, 4, 2)]
+    assert errors[0] < 0.05
+    assert errors == sorted(errors)
+    assert errors[-1] > 0.2
+
+
+@ZOO
+@pytest.mark.parametrize("scheme", sorted(SCHEMES))
+def test_every_scheme_can_set_the_ranges_of_weights_and_of_activations(name, scheme, images) -> None:
+    model = tiny.trained(name)
+    logits = quantized_at(model, 8, [images], {"weights": {"name": scheme}, "activations": {"name": scheme}})(images)
+    assert (logits - model(images)).abs().max() < 0.3 * model(images).std()
+
+
+@ZOO
+def test_every_quantized_layer_reads_a_grid_and_the_logits_stay_real(name, images) -> None:
+    model = tiny.trained(name)
+    network = quantized_at(model, 4, [images])
+    seen: dict[str, Tensor] = {}
+    for key, layer in quantized_layers(network).items():
+        layer.register_forward_pre_hook(lambda _, inputs, key=key: seen.__setitem__(key, inputs[0]))
+    network(images)
+    assert seen.keys() == quantized_layers(network).keys()
+    assert max(len(values.unique()) for values in seen.values()) <= 16
+    (output,) = (node for node in network.graph.nodes if node.op == "output")
+    assert output.args[0].target == "network.classifier"
+
+
+def test_both_inputs_of_an_addition_are_on_grids_so_that_a_runtime_can_add_integers(images) -> None:
+    record = plan(tiny.trained("resnet"), SHAPE, weight_bits=8, activation_bits=8)
+    assert len([name for name in record["activations"] if name.startswith("add")]) == 0, "a sum before a ReLU is fused into it"
+    assert len([name for name in record["activations"] if "relu2" in name]) == 3
+    assert len([name for name in record["activations"] if "conv2" in name]) == 3
+
+
+def test_ranges_come_from_all_batches_and_not_from_the_last(images) -> None:
+    model = tiny.trained()
+    bright, dark = images, images * 0.8 + 0.1
+    scales = [quantized_at(model, 8, batches).get_submodule(f"{POINTS}.normalize").scale for batches in ([bright], [bright, dark], [dark, bright])]
+    assert scales[0] == scales[1] == scales[2] != quantized_at(model, 8, [dark]).get_submodule(f"{POINTS}.normalize").scale
+
+
+def test_the_largest_value_counts_also_where_too_many_are_seen_to_keep_all() -> None:
+    model, many = tiny.trained(), torch.rand(2100, *SHAPE)
+    many.view(-1)[[7, 10_001]] = torch.tensor([-4.0, 9.0])  # odd places, of which none is among the every second kept
+    scale = quantized_at(model, 8, [many]).get_submodule(f"{POINTS}.normalize").scale
+    assert torch.isclose(scale * 255 * 0.3, torch.tensor(13.0), rtol=1e-4)
+
+
+def test_a_range_of_activations_is_that_of_the_network_of_real_numbers(images) -> None:
+    model = tiny.trained()
+    seen: list[Tensor] = []
+    model.network.pool.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    model(images)
+    point = quantized_at(model, 2, [images]).get_submodule(f"{POINTS}.network_blocks_1_5")
+    assert torch.isclose(point.scale * 3, seen[0].max(), rtol=1e-4)
+
+
+def test_an_empty_calibration_set_is_refused() -> None:
+    with pytest.raises(SlimlineError, match="calibration set is empty"):
+        quantized_at(tiny.trained(), 8, [])
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_an_activation_without_end_is_refused_with_its_tensors_name(value, images) -> None:
+    images[3, 0, 2, 2] = value
+    with pytest.raises(SlimlineError, match="tensor 'normalize' has infinite or undefined values"):
+        quantized_at(tiny.trained(), 8, [images])
+
+
+def test_a_layer_of_zeros_is_refused_with_its_name(images) -> None:
+    model = tiny.trained()
+    nn.init.zeros_(model.network.classifier.weight)
+    with pytest.raises(SlimlineError, match=r"layer 'network.classifier' has no range"):
+        quantized_at(model, 8, [images])
+
+
+def test_a_tensor_that_is_always_zero_is_refused_with_its_name(images) -> None:
+    model = tiny.trained()
+    nn.init.constant_(model.network.stem[1].bias, -1000)
+    with pytest.raises(SlimlineError, match="tensor 'network_stem_2': a tensor without range"):
+        quantized_at(model, 8, [images])
+
+
+def test_a_model_without_layers_to_quantize_is_refused() -> None:
+    with pytest.raises(SlimlineError, match="no convolution or fully connected layer"):
+        plan(nn.Sequential(nn.Flatten()), SHAPE, weight_bits=8, activation_bits=8)

@@ -1,0 +1,189 @@
+"""Cutting channels: how many, which, and what the rest computes."""
+
+import copy
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import tiny
+from slimline.core.resized import shapes
+from slimline.errors import SlimlineError
+from slimline.models import MODELS
+from slimline.pruning.channels import ChannelGroup, channel_groups, cut_channels
+from slimline.pruning.magnitude import magnitude
+
+SHAPE = (1, 8, 8)
+ZOO = pytest.mark.parametrize("name", sorted(MODELS))
+
+
+def size(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+@cache
+def cut(name: str, amount: float, layer_limit: float = 0.9, multiple_of: int = 1) -> nn.Module:
+    model = tiny.trained(name)
+    return cut_channels(model, magnitude(model), SHAPE, amount=amount, layer_limit=layer_limit, multiple_of=multiple_of)
+
+
+def gone(name: str, pruned: nn.Module) -> float:
+    return 1 - size(pruned) / size(tiny.trained(name))
+
+
+def ranking(groups: list[ChannelGroup], scores: dict[str, Tensor]) -> list[list[tuple[float, int]]]:
+    """The slow reference: for each group its channels from the least to the most valuable, by relative mean score."""
+    ranked = []
+    for group in groups:
+        means = []
+        for channel in range(group.width):
+            values = [
+                scores[f"{share.layer}.weight"].double().select(share.dim, row).reshape(-1)
+                for share in group.shares
+                for row, owner in zip(share.rows, share.channels, strict=True)
+                if owner == channel
+            ]
+            means.append(float(torch.cat(values).mean()))
+        average = sum(means) / len(means)
+        ranked.append(sorted((mean / average, channel) for channel, mean in enumerate(means)))
+    return ranked
+
+
+@ZOO
+@pytest.mark.parametrize("amount", [0.1, 0.3, 0.5, 0.7])
+def test_at_least_the_share_asked_for_is_gone(name, amount) -> None:
+    assert gone(name, cut(name, amount)) >= amount
+
+
+@ZOO
+def test_more_asked_for_is_never_less_removed_and_a_smaller_cut_that_suffices_is_taken(name) -> None:
+    amounts = (0.05, 0.1, 0.15, 0.3, 0.5, 0.52, 0.54, 0.7)
+    obtained = [gone(name, cut(name, amount)) for amount in amounts]
+    assert obtained == sorted(obtained)
+    for smaller, share in zip(amounts, obtained, strict=True):
+        for larger, other in zip(amounts, obtained, strict=True):
+            if smaller < larger <= share:
+                assert other == share, f"{smaller} removes {share}, enough for {larger}, where {other} was removed"
+
+
+@ZOO
+def test_the_same_cut_twice_is_the_same_to_the_last_bit(name) -> None:
+    model = tiny.trained(name)
+    again = cut_channels(model, magnitude(model), SHAPE, amount=0.5, layer_limit=0.9)
+    first, second = cut(name, 0.5).state_dict(), again.state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@ZOO
+def test_the_original_keeps_its_channels(name, images) -> None:
+    model = tiny.trained(name)
+    before, output = shapes(model), model(images)
+    cut_channels(model, magnitude(model), SHAPE, amount=0.5, layer_limit=0.9)
+    assert shapes(model) == before
+    assert torch.equal(model(images), output)
+
+
+@ZOO
+@pytest.mark.parametrize("multiple_of", [2, 4])
+def test_what_is_left_of_a_cut_layer_is_a_multiple(name, multiple_of) -> None:
+    model, pruned = tiny.trained(name), cut(name, 0.3, multiple_of=multiple_of)
+    assert gone(name, pruned) >= 0.3
+    for group in channel_groups(model, SHAPE):
+        left = pruned.get_submodule(group.root).weight.shape[0]
+        assert left == group.width or left % multiple_of == 0
+
+
+@ZOO
+@pytest.mark.parametrize(("limit", "amount"), [(0.25, 0.3), (0.5, 0.55)])
+def test_no_layer_loses_more_than_its_limit(name, limit, amount) -> None:
+    model, pruned = tiny.trained(name), cut(name, amount, layer_limit=limit)
+    lost = [1 - pruned.get_submodule(group.root).weight.shape[0] / group.width for group in channel_groups(model, SHAPE)]
+    assert max(lost) <= limit
+    assert max(lost) > 0
+
+
+@ZOO
+def test_one_channel_of_each_layer_stays_however_high_the_limit(name) -> None:
+    model = tiny.trained(name)
+    pruned = cut_channels(model, magnitude(model), SHAPE, amount=0.9, layer_limit=0.999)
+    assert all(pruned.get_submodule(group.root).weight.shape[0] >= 1 for group in channel_groups(model, SHAPE))
+    assert pruned(torch.rand(2, *SHAPE)).shape == (2, 3)
+
+
+@ZOO
+@pytest.mark.parametrize(("limit", "multiple_of"), [(0.3, 1), (0.9, 4)])
+def test_an_amount_out_of_reach_is_refused_with_how_far_one_can_get(name, limit, multiple_of) -> None:
+    with pytest.raises(SlimlineError, match=rf"prune.amount 0.99 cannot be reached: with prune.layer_limit {limit:g} and ") as refusal:
+        cut(name, 0.99, limit, multiple_of)
+    reach = float(str(refusal.value).rsplit("at most ", 1)[1].split()[0])
+    assert abs(gone(name, cut(name, reach - 0.001, limit, multiple_of)) - reach) < 0.002
+
+
+@ZOO
+@pytest.mark.parametrize("multiple_of", [1, 2])
+def test_the_least_valuable_channels_go_and_the_rest_computes_as_if_they_were_zero(name, multiple_of, images) -> None:
+    model = tiny.trained(name)
+    for module in model.modules():  # a norm that keeps zero at zero, so that a removed channel is a channel of zeros
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.zeros_(module.bias)
+            module.running_mean.zero_()
+    groups, scores = channel_groups(model, SHAPE), magnitude(model)
+    pruned = cut_channels(model, scores, SHAPE, amount=0.4, layer_limit=0.9, multiple_of=multiple_of)
+    dense, removed = copy.deepcopy(model), 0
+    with torch.no_grad():
+        for group, ranked in zip(groups, ranking(groups, scores), strict=True):
+            lost = group.width - pruned.get_submodule(group.root).weight.shape[0]
+            channels = {channel for _, channel in ranked[:lost]}
+            removed += lost
+            for share in group.shares:
+                for row, owner in zip(share.rows, share.channels, strict=True):
+                    if owner in channels:
+                        dense.get_submodule(share.layer).weight.select(share.dim, row).zero_()
+    assert removed > 0
+    assert torch.allclose(pruned(images), dense(images), atol=1e-5)
+
+
+def chain(widths: tuple[int, int]) -> nn.Sequential:
+    first, second = widths
+    return nn.Sequential(nn.Conv2d(1, first, 3), nn.ReLU(), nn.Conv2d(first, second, 3), nn.ReLU(), nn.Flatten(), nn.Linear(second * 16, 3))
+
+
+@pytest.mark.parametrize("amount", [0.05, 0.2, 0.35, 0.5, 0.65, 0.8])
+def test_the_fewest_channels_that_suffice_are_cut_in_the_order_of_their_value(amount) -> None:
+    model = chain((6, 7)).eval()
+    scores = {key: torch.rand(p.shape, dtype=torch.float64) for key, p in model.named_parameters() if p.ndim > 1}
+    groups = channel_groups(model, SHAPE)
+    assert [(group.root, group.width) for group in groups] == [("0", 6), ("2", 7)]
+    ranked = ranking(groups, scores)
+    order = sorted((value, number) for number, group in enumerate(ranked) for value, _ in group[: len(group) - 1])
+    widths = [6, 7]
+    while size(chain(tuple(widths))) > size(model) * (1 - amount):
+        widths[order.pop(0)[1]] -= 1
+    pruned = cut_channels(model, scores, SHAPE, amount=amount, layer_limit=0.999)
+    assert [pruned[0].out_channels, pruned[2].out_channels] == widths
+    kept = sorted(channel for _, channel in ranked[0][6 - widths[0] :])
+    assert torch.equal(pruned[0].weight, model[0].weight[kept])
+
+
+def test_equal_channels_go_one_by_one_the_first_before_the_last() -> None:
+    model = chain((6, 6)).eval()
+    scores = {key: torch.ones(p.shape) for key, p in model.named_parameters() if p.ndim > 1}
+    pruned = cut_channels(model, scores, SHAPE, amount=0.1, layer_limit=0.9)
+    lost = 6 - pruned[0].out_channels
+    assert 0 < lost < 5
+    assert torch.equal(pruned[0].weight, model[0].weight[lost:])
+
+
+def test_a_model_without_channels_to_cut_is_refused() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).eval()
+    with pytest.raises(SlimlineError, match="no channels that can be pruned"):
+        cut_channels(model, magnitude(model), SHAPE, amount=0.5, layer_limit=0.9)
+
+
+@ZOO
+def test_the_logits_are_never_cut(name) -> None:
+    model = tiny.trained(name)
+    assert cut(name, 0.7)(torch.rand(2, *SHAPE)).shape == (2, 3)
+    assert all(group.root != "network.classifier" for group in channel_groups(model, SHAPE))

@@ -1,0 +1,117 @@
+"""Files appear whole or not at all."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slimline.files import whole_folder, write_bytes, write_csv, write_json
+
+
+def test_a_file_takes_the_place_of_the_old_one_and_leaves_nothing_beside_it(tmp_path) -> None:
+    path = tmp_path / "deep" / "down" / "file"
+    write_bytes(path, b"old")
+    write_bytes(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_where_the_folder_is_a_file_nothing_is_written_and_the_failure_is_told(tmp_path) -> None:
+    (tmp_path / "taken").write_text("x")
+    with pytest.raises(OSError, match="taken"):
+        write_bytes(tmp_path / "taken" / "file", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_where_the_target_is_a_folder_nothing_is_left_beside_it(tmp_path) -> None:
+    (tmp_path / "target").mkdir()
+    with pytest.raises(OSError, match="target"):
+        write_bytes(tmp_path / "target", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from slimline.files import whole_folder, write_bytes
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+target = Path(sys.argv[1])
+try:
+    if sys.argv[2] == "file":
+        write_bytes(target, bytes(5000))
+    else:
+        with whole_folder(target) as folder:
+            (folder / "small").write_bytes(b"new")
+            (folder / "large").write_bytes(bytes(5000))
+except OSError as error:
+    sys.exit(f"refused: {error.strerror}")
+"""
+
+
+def on_a_full_disk(target: Path, kind: str) -> None:
+    ended = subprocess.run([sys.executable, "-c", FULL, str(target), kind], capture_output=True, text=True, check=False)
+    assert ended.stderr == "refused: File too large\n"
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    on_a_full_disk(tmp_path / "file", "file")
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_full_disk_leaves_the_old_folder_and_nothing_else(tmp_path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "small").write_bytes(b"old")
+    on_a_full_disk(tmp_path / "folder", "folder")
+    assert (tmp_path / "folder" / "small").read_bytes() == b"old"
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "small"]
+
+
+def test_a_folder_takes_the_place_of_the_old_one_as_a_whole(tmp_path) -> None:
+    for name in ("first", "second"):
+        with whole_folder(tmp_path / "deep" / "target") as folder:
+            (folder / name).write_text(name)
+    assert [path.name for path in (tmp_path / "deep").rglob("*")] == ["target", "second"]
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, SystemExit])
+def test_a_block_that_fails_leaves_the_old_folder_as_it_was(failure, tmp_path) -> None:
+    target = tmp_path / "target"
+    with whole_folder(target) as folder:
+        (folder / "old").write_text("old")
+
+    def fail_halfway() -> None:
+        with whole_folder(target) as folder:
+            (folder / "new").write_text("half")
+            raise failure
+
+    with pytest.raises(failure):
+        fail_halfway()
+    assert [path.name for path in tmp_path.rglob("*")] == ["target", "old"]
+
+
+def test_what_another_process_left_half_done_does_not_get_into_the_folder(tmp_path) -> None:
+    with whole_folder(tmp_path / "target") as folder:
+        name = folder.name
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "litter").write_text("from a killed process of the same number")
+    with whole_folder(tmp_path / "target") as folder:
+        (folder / "new").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["target", "new"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), object()])
+def test_json_takes_no_value_that_json_lacks_and_keeps_the_old_file(value, tmp_path) -> None:
+    write_json(tmp_path / "x.json", {"b": 1, "a": [2]})
+    with pytest.raises((ValueError, TypeError)):
+        write_json(tmp_path / "x.json", {"b": value})
+    assert list(json.loads((tmp_path / "x.json").read_text())) == ["b", "a"]
+    assert (tmp_path / "x.json").read_text().endswith("}\n")
+
+
+def test_a_table_is_written_with_its_header_and_six_digits(tmp_path) -> None:
+    write_csv(tmp_path / "x.csv", [{"epoch": 1, "loss": 1 / 3}, {"epoch": 2, "loss": 1e-7}])
+    assert (tmp_path / "x.csv").read_text() == "epoch,loss\n1,0.333333\n2,1e-07\n"

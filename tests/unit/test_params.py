@@ -1,0 +1,154 @@
+"""params.yaml: what is shipped loads, and every slip is refused with its place, what was found and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from slimline.errors import SlimlineError
+from slimline.params.distill import Distill
+from slimline.params.file import BLOCKS, load, plain
+from slimline.params.teacher import Teacher
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = [ROOT / "params.yaml", *sorted(ROOT.glob("experiments/*/params.yaml"))]
+TEXT = SHIPPED[0].read_text()
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+def test_every_shipped_file_is_valid(path) -> None:
+    params = load(path)
+    assert set(params.blocks) == set(BLOCKS)
+    assert params.text == path.read_text()
+
+
+def test_values_arrive_typed_and_defaults_filled_in() -> None:
+    params = load(SHIPPED[0])
+    teacher = params.block("teacher", Teacher)
+    assert teacher.fit.augment == ({"name": "shift", "pixels": 1},)
+    assert teacher.fit.optimizer == {"name": "adamw", "lr": 0.003}
+    assert plain(params.block("distill", Distill))["fit"]["label_smoothing"] == 0.0
+
+
+def test_a_block_asked_for_with_anothers_schema_is_a_bug_not_a_refusal() -> None:
+    with pytest.raises(TypeError):
+        load(SHIPPED[0]).block("teacher", Distill)
+
+
+def test_a_users_own_method_may_stand_wherever_a_name_does(tmp_path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT.replace("{name: resnet, depth: 20, width: 16}", "{name: 'tiny:Plain', width: 5}"))
+    assert load(path).block("teacher", Teacher).model == {"name": "tiny:Plain", "width": 5}
+
+
+def test_a_number_in_scientific_notation_is_a_number(tmp_path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT.replace("lr: 0.003", "lr: 1e-3"))
+    assert load(path).block("teacher", Teacher).fit.optimizer["lr"] == 0.001
+
+
+BLOCK = "seed, data, teacher, distill, prune, quantize, evaluate, hardware, tracking"
+FIT = "epochs, batch_size, optimizer, schedule, weight_decay, label_smoothing, augment"
+SLIPS = {
+    # what was done: (text, its replacement, what must be told after the file's name)
+    "misspelt block": ("teacher:\n", "techer:\n", f"techer: no such block; did you mean teacher? allowed here: {BLOCK}"),
+    "alien block": ("seed: 0", "zzz: 1\nseed: 0", f"zzz: no such block; allowed here: {BLOCK}"),
+    "missing block": ("hardware:\n  threads: 2\n", "", f"hardware: missing; needed are {BLOCK}"),
+    "null block": ("hardware:\n  threads: 2\n", "hardware:\n", "hardware: found null; a mapping is needed, with the keys threads"),
+    "text for a block": ("hardware:\n  threads: 2\n", "hardware: 2\n", "hardware: found 2; a mapping is needed, with the keys threads"),
+    "missing seed": ("seed: 0", "", f"seed: missing; needed are {BLOCK}"),
+    "misspelt key": ("epochs: 30", "epoch: 30", f"teacher.fit.epoch: no such parameter; did you mean epochs? allowed here: {FIT}"),
+    "alien key": ("criterion: {", "zzz: 1\n  criterion: {", "prune.zzz: no such parameter; allowed here: criterion, amount, layer_limit"),
+    "missing key": ("  amount: 0.5", "", "prune.amount: missing; needed here: criterion, amount, layer_limit, multiple_of, loss, fit"),
+    "misspelt plugin parameter": (
+        "temperature: 4.0",
+        "temprature: 4.0",
+        "distill.loss.temprature: no such parameter; did you mean temperature? allowed here: temperature, alpha",
+    ),
+    "misspelt parameter in a list": (
+        "{name: shift, pixels: 1}",
+        "{name: shift, pixel: 1}",
+        "teacher.fit.augment.0.pixel: no such parameter; did you mean pixels?",
+    ),
+    "unknown plugin": ("resnet", "resnett", 'teacher.model.name: found "resnett"; did you mean resnet? allowed here: mobilenet, resnet'),
+    "plugin without a name": ("{name: resnet,", "{", "teacher.model.name: found null; the name of a method is needed: mobilenet, resnet"),
+    "text for a plugin": ("{name: min_max}", "min_max", 'quantize.weights.scheme: found "min_max"; a mapping is needed'),
+    "unimportable plugin": ("{name: min_max}", "{name: 'nowhere:x'}", "quantize.weights.scheme.name: cannot import 'nowhere:x'"),
+    "text for a rate": ("lr: 0.003", 'lr: "1e-3"', 'teacher.fit.optimizer.lr: found "1e-3"; it should be a valid number'),
+    "text for a count": ("epochs: 30", "epochs: thirty", 'teacher.fit.epochs: found "thirty"; it should be a valid integer'),
+    "truth for a count": ("epochs: 30", "epochs: true", "teacher.fit.epochs: found true; it should be a valid integer"),
+    "date for a count": ("epochs: 30", "epochs: 2026-01-01", 'teacher.fit.epochs: found "2026-01-01", a date; a number'),
+    "negative epochs": ("epochs: 30", "epochs: -3", "teacher.fit.epochs: found -3; it should be greater than or equal to 1"),
+    "no epoch": ("epochs: 15", "epochs: 0", "prune.fit.epochs: found 0; it should be greater than or equal to 1"),
+    "alpha above one": ("alpha: 0.9", "alpha: 1.5", "distill.loss.alpha: found 1.5; it should be less than or equal to 1"),
+    "alpha zero": ("alpha: 0.9", "alpha: 0", "distill.loss.alpha: found 0; it should be greater than 0"),
+    "temperature zero": ("temperature: 4.0", "temperature: 0", "distill.loss.temperature: found 0; it should be greater than 0"),
+    "nothing to prune": ("amount: 0.5", "amount: 0", "prune.amount: found 0; it should be greater than 0"),
+    "everything to prune": ("amount: 0.5", "amount: 1", "prune.amount: found 1; it should be less than 1"),
+    "more than everything": ("amount: 0.5", "amount: 1.2", "prune.amount: found 1.2; it should be less than 1"),
+    "NaN": ("amount: 0.5", "amount: .nan", "prune.amount: found NaN; it should be a finite number"),
+    "NaN in a plugin": ("lr: 0.003", "lr: .nan", "teacher.fit.optimizer.lr: found NaN; it should be a finite number"),
+    "infinity in a plugin": ("lr: 0.003", "lr: .inf", "teacher.fit.optimizer.lr: found Infinity; it should be a finite number"),
+    "one bit": ("bits: 8", "bits: 1", "quantize.weights.bits: found 1; it should be greater than or equal to 2"),
+    "nine bits": ("bits: 8", "bits: 9", "quantize.weights.bits: found 9; it should be less than or equal to 8"),
+    "half a bit": ("bits: 8", "bits: 8.5", "quantize.weights.bits: found 8.5; it should be a valid integer"),
+    "nothing to train on": ("validation: 0.2", "validation: 0.8", "data: validation + test is 1, which leaves nothing to train on; make it less"),
+    "no validation": ("validation: 0.2", "validation: 0", "data.validation: found 0; it should be greater than 0"),
+    "two channels": ("channels: 1", "channels: 2", "data.channels: found 2; it should be 1 or 3"),
+    "negative seed": ("seed: 0", "seed: -1", "seed: found -1; a whole number from 0 to 4294967295"),
+    "true seed": ("seed: 0", "seed: true", "seed: found true; a whole number"),
+    "text seed": ("seed: 0", "seed: zero", 'seed: found "zero"; a whole number'),
+    "huge seed": ("seed: 0", "seed: 4294967296", "seed: found 4294967296; a whole number"),
+    "no batch sizes": ("[1, 64]", "[]", "evaluate.latency.batch_sizes: found []; it should have at least 1 item"),
+    "empty batch": ("[1, 64]", "[1, 0]", "evaluate.latency.batch_sizes.1: found 0; it should be greater than or equal to 1"),
+    "list for a number": ("[1, 64]", "[1, [64]]", "evaluate.latency.batch_sizes.1: found [64]; it should be a valid integer"),
+    "key twice": ("amount: 0.5", "amount: 0.5\n  amount: 0.6", 'no valid YAML: line 38: found duplicate key "amount"'),
+    "broken YAML": ("seed: 0", "seed: [0", "no valid YAML: line"),
+    "tab": ("  amount: 0.5", "\tamount: 0.5", "no valid YAML: line"),
+}
+FILES = {
+    "empty": ("", f"found nothing; a mapping with the blocks {BLOCK} is needed"),
+    "only comments": ("# soon\n", "found nothing; a mapping with the blocks"),
+    "a list": ("- 1\n- 2\n", "found [1, 2]; a mapping with the blocks"),
+    "a text": ("hello", 'found "hello"; a mapping with the blocks'),
+}
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(SlimlineError) as caught:
+        load(path)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("slip", SLIPS)
+def test_a_slip_is_refused_in_one_line_with_its_place_what_was_found_and_what_is_allowed(slip, tmp_path) -> None:
+    text, replacement, told = SLIPS[slip]
+    assert text in TEXT, "the shipped file changed; choose another place for this slip"
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT.replace(text, replacement, 1))
+    message = refusal(path)
+    assert message.startswith(f"{path}: {told}")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_file_that_holds_no_blocks_is_refused(kind, tmp_path) -> None:
+    content, told = FILES[kind]
+    path = tmp_path / "params.yaml"
+    path.write_text(content)
+    assert refusal(path).startswith(f"{path}: {told}")
+
+
+def test_a_missing_file_is_refused_with_its_path(tmp_path) -> None:
+    assert refusal(tmp_path / "params.yaml").startswith(f"{tmp_path / 'params.yaml'}: no such file")
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"\xff\xfe\x00binary")
+    assert "no valid YAML" in refusal(path)
+
+
+def test_a_long_value_is_told_short(tmp_path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT.replace("epochs: 30", f"epochs: {'x' * 5000}", 1))
+    assert len(refusal(path)) < 400

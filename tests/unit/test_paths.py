@@ -1,0 +1,27 @@
+"""File names, and the folder that experiments share."""
+
+from pathlib import Path
+
+from slimline.paths import MODELS, ModelFolder, Paths, repository_root
+
+
+def test_no_two_files_of_a_workspace_have_the_same_name() -> None:
+    paths = Paths(Path("/w"))
+    single = [paths.params, paths.prepared, paths.summary, paths.scorecard, paths.latency, paths.tradeoff, paths.confusion, paths.report]
+    models = [paths.model(name) for name in MODELS]
+    files = [file for model in models for file in (model.manifest, model.weights, model.onnx, model.packed)]
+    every = [*single, *files, *(paths.curve(name) for name in MODELS), paths.stage_metrics("prune")]
+    assert len(set(every)) == len(every)
+    assert all(path.is_relative_to("/w") for path in every)
+    assert ModelFolder(Path("/w/models/teacher")) == paths.model("teacher")
+
+
+def test_an_experiment_finds_the_repository_above_it(tmp_path) -> None:
+    (tmp_path / ".dvc").mkdir()
+    inner = tmp_path / "experiments" / "mnist"
+    inner.mkdir(parents=True)
+    assert repository_root(inner) == repository_root(tmp_path) == tmp_path.resolve()
+
+
+def test_where_dvc_manages_nothing_a_folder_is_its_own_repository(tmp_path) -> None:
+    assert repository_root(tmp_path) == tmp_path.resolve()

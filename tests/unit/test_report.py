@@ -1,0 +1,296 @@
+"""The report page, on small numbers made up for each case."""
+
+import copy
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from slimline.errors import SlimlineError
+from slimline.report import figures
+from slimline.report.curves import read
+from slimline.report.drawing import COLORS
+from slimline.report.numbers import milliseconds, points, short, size, times
+from slimline.report.page import page
+from slimline.report.words import Level, accuracy_sentence, drawbacks, headline, meaning
+
+MODELS = ("teacher", "student", "student_alone", "pruned", "quantized")
+CLASSES = ("cat", "<b>dog</b>", "$x_1$")
+
+
+def card(packed_bytes: int, errors: int) -> dict[str, Any]:
+    accuracy = 1 - errors / 100
+    return {
+        "validation_accuracy": accuracy,
+        "accuracy": accuracy,
+        "accuracy_low": accuracy - 0.04,
+        "accuracy_high": min(accuracy + 0.03, 1.0),
+        "errors": errors,
+        "ece": 0.02,
+        "params": packed_bytes // 4,
+        "nonzero_params": packed_bytes // 4,
+        "macs": 1_000_000,
+        "bops": 1_024_000_000,
+        "packed_bytes": packed_bytes,
+        "onnx_bytes": packed_bytes + 1000,
+    }
+
+
+def pair(difference: float, low: float, high: float, only_first: int = 2, only_second: int = 3) -> dict[str, Any]:
+    return {
+        "images": 100,
+        "only_first": only_first,
+        "only_second": only_second,
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "p_value": 0.5,
+    }
+
+
+@pytest.fixture
+def scorecard() -> dict[str, Any]:
+    sizes = (1_000_000, 250_000, 250_500, 120_000, 40_000)
+    return {
+        "data": {"name": "pets", "classes": 3, "train": 400, "validation": 90, "test": 100, "digest": "0123abcd"},
+        "models": {name: card(one, errors) for name, one, errors in zip(MODELS, sizes, (3, 3, 4, 4, 5), strict=True)},
+        "comparisons": {
+            "student_vs_student_alone": pair(0.05, 0.01, 0.09),
+            "pruned_vs_student": pair(-0.01, -0.03, 0.01),
+            "quantized_vs_teacher": pair(-0.02, -0.05, 0.01),
+        },
+    }
+
+
+@pytest.fixture
+def latency() -> dict[str, Any]:
+    speeds = {"student": 2.0, "student_alone": 2.0, "pruned": 3.0, "quantized": 4.0}
+    return {
+        "machine": {"processor": "made up", "cores": 1, "memory_gib": 2.0, "system": "Linux"},
+        "runtime": "onnxruntime 0",
+        "threads": 1,
+        "rounds": 50,
+        "models": {name: {"batch_1": {"p50_ms": 0.1 / speeds.get(name, 1.0), "p95_ms": 0.2 / speeds.get(name, 1.0)}} for name in MODELS},
+        "ratios_to_teacher": {name: {"batch_1": {"speed_up": one, "low": 0.9 * one, "high": 1.1 * one}} for name, one in speeds.items()},
+    }
+
+
+@pytest.fixture
+def confusions() -> dict[str, np.ndarray]:
+    return {name: np.array([[30, 2, 0], [1, 33, 0], [0, 2, 32]]) for name in MODELS}
+
+
+@pytest.fixture
+def curves(tmp_path: Path) -> dict[str, Path]:
+    paths = {name: tmp_path / f"{name}.csv" for name in MODELS}
+    for path in paths.values():
+        path.write_text("epoch,train_loss,val_loss,val_accuracy\n0,1.5,1.2,0.5\n1,0.5,0.4,0.95\n2,0.4,0.4,0.95\n")
+    return paths
+
+
+class Elements(HTMLParser):
+    """Every start tag with its attributes, and the ids among them."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+@pytest.fixture
+def html(scorecard, latency, confusions, curves) -> str:
+    return page(scorecard, latency, confusions, curves, CLASSES, confidence=0.95)
+
+
+def test_the_page_fetches_nothing(html):
+    elements = Elements(html)
+    for tag in ("script", "link", "img", "iframe", "base", "object"):
+        assert not elements.all(tag)
+    addresses = [value for _, attributes in elements.tags for name, value in attributes.items() if name in ("src", "href", "xlink:href", "srcset")]
+    assert all(str(address).startswith("#") for address in addresses)
+    assert "@import" not in html
+    assert all(address.startswith("#") for address in re.findall(r"url\(([^)]*)\)", html))
+
+
+def test_the_same_inputs_give_the_same_bytes(html, scorecard, latency, confusions, curves):
+    assert page(scorecard, latency, confusions, curves, CLASSES, confidence=0.95) == html
+
+
+def test_the_arguments_are_left_as_they_were(scorecard, latency, confusions, curves):
+    before = copy.deepcopy((scorecard, latency, confusions))
+    page(scorecard, latency, confusions, curves, CLASSES)
+    assert (scorecard, latency) == before[:2]
+    assert all((confusions[name] == before[2][name]).all() for name in MODELS)
+
+
+def test_class_names_are_text_and_never_markup(html):
+    assert "<b>" not in html
+    assert "&lt;b&gt;dog&lt;/b&gt;" in html
+    assert "$x_1$" in html
+
+
+def test_every_figure_has_an_accessible_name_and_a_caption(html):
+    elements = Elements(html)
+    named = [attributes["aria-label"] for _, attributes in elements.tags if attributes.get("role") == "img"]
+    drawings = elements.all("svg")
+    assert len(named) == len(drawings) == len(elements.all("figure")) == len(elements.all("figcaption")) == 6
+    assert len(set(named)) == len(named)
+    assert all(named)
+    assert all(drawing["aria-hidden"] == "true" for drawing in drawings)
+
+
+def test_the_page_has_a_language_and_its_tables_have_scoped_headings(html):
+    elements = Elements(html)
+    assert elements.all("html") == [{"lang": "en"}]
+    assert all(heading["scope"] in ("col", "row") for heading in elements.all("th"))
+
+
+def test_ids_are_unique_and_every_reference_in_a_drawing_meets_one(html):
+    ids = [attributes["id"] for _, attributes in Elements(html).tags if "id" in attributes]
+    assert len(set(ids)) == len(ids)
+    references = re.findall(r'(?:href="#|url\(#)([^")]+)', html)
+    assert references
+    assert set(references) <= set(ids)
+
+
+def test_the_verdict_says_how_much_smaller_and_faster(scorecard, latency):
+    assert headline(scorecard, latency) == "The quantized model is 25.0× smaller than the teacher, and 4.00× as fast at batch 1."
+
+
+def test_the_verdict_says_slower_when_the_quantized_model_is_slower(scorecard, latency, confusions, curves):
+    latency["ratios_to_teacher"]["quantized"]["batch_1"] = {"speed_up": 0.8, "low": 0.75, "high": 0.85}
+    assert "slower than the teacher at batch 1 (0.80× its speed)" in headline(scorecard, latency)
+    assert any(text.startswith("The quantized model is slower than the teacher at batch 1") for text in drawbacks(scorecard, latency))
+    assert "slower than the teacher at batch 1" in page(scorecard, latency, confusions, curves, CLASSES)
+
+
+def test_a_speed_whose_interval_includes_one_is_called_neither_faster_nor_slower(scorecard, latency):
+    latency["ratios_to_teacher"]["quantized"]["batch_1"] = {"speed_up": 1.02, "low": 0.97, "high": 1.05}
+    assert "not shown to be faster at batch 1" in headline(scorecard, latency)
+
+
+def test_the_verdict_says_when_the_file_did_not_shrink(scorecard, latency):
+    scorecard["models"]["quantized"]["packed_bytes"] = 2_000_000
+    assert "not smaller than the teacher (2.00× its size)" in headline(scorecard, latency)
+    assert any("file is not smaller than the pruned" in text for text in drawbacks(scorecard, latency))
+
+
+def test_a_step_slower_than_the_one_before_is_named(scorecard, latency):
+    assert not any("slower" in text for text in drawbacks(scorecard, latency))
+    latency["ratios_to_teacher"]["quantized"]["batch_1"] = {"speed_up": 1.5, "low": 1.4, "high": 1.6}
+    assert any(text.startswith("The quantized model is slower than the pruned one") for text in drawbacks(scorecard, latency))
+
+
+def test_an_interval_that_includes_zero_shows_no_difference_and_is_not_called_equality(scorecard):
+    assert meaning(scorecard) == (
+        "The interval includes zero: the data do not show a difference in accuracy; a loss of up to 5.0 points fits them as well."
+    )
+    assert "5 errors to the teacher's 3 (difference −2.0 points, 90\u202f% interval −5.0 to +1.0)" in accuracy_sentence(scorecard, Level(0.9))
+
+
+def test_an_interval_below_zero_is_called_less_accurate(scorecard, latency):
+    scorecard["comparisons"]["quantized_vs_teacher"] = pair(-0.05, -0.09, -0.01)
+    assert "less accurate than the teacher" in meaning(scorecard)
+    assert any("quantized model is less accurate than the teacher" in text for text in drawbacks(scorecard, latency))
+
+
+def test_full_agreement_is_not_called_proof(scorecard):
+    scorecard["comparisons"]["quantized_vs_teacher"] = pair(0.0, 0.0, 0.0, only_first=0, only_second=0)
+    assert "other images may differ" in meaning(scorecard)
+
+
+def test_distillation_that_shows_no_gain_is_named(scorecard, latency):
+    assert not any("teacher's help" in text for text in drawbacks(scorecard, latency))
+    scorecard["comparisons"]["student_vs_student_alone"] = pair(0.0, -0.02, 0.02)
+    assert any("do not show that the teacher's help" in text for text in drawbacks(scorecard, latency))
+
+
+def test_without_a_level_the_page_names_none(scorecard, latency, confusions, curves):
+    html = page(scorecard, latency, confusions, curves, CLASSES)
+    assert "95\u202f%" not in html
+    assert "interval −5.0 to +1.0" in html
+
+
+def test_a_model_without_a_curve_is_named_and_survived(scorecard, latency, confusions, curves):
+    curves["student_alone"].unlink()
+    assert "No training curve of: student alone" in page(scorecard, latency, confusions, curves, CLASSES)
+
+
+def test_without_any_curve_the_page_has_no_training_figures(scorecard, latency, confusions, curves):
+    for path in curves.values():
+        path.unlink()
+    html = page(scorecard, latency, confusions, curves, CLASSES)
+    assert len(Elements(html).all("figure")) == 4
+    assert "<h3>Training</h3>" not in html
+
+
+def test_a_damaged_curve_is_refused_with_its_path(curves):
+    curves["pruned"].write_text("epoch,loss\n0,high\n")
+    with pytest.raises(SlimlineError, match=r"pruned\.csv: no training curve"):
+        read(curves)
+
+
+def test_the_epoch_kept_is_the_first_of_the_best(curves):
+    assert read(curves)["teacher"].best == 1
+
+
+def test_models_on_one_spot_are_drawn_apart_and_others_stay():
+    assert figures.aside(np.array([0.5, 0.1, 0.51, 0.9])) == [-4.5, 0.0, 4.5, 0.0]
+
+
+def test_of_many_classes_those_with_most_errors_are_drawn(scorecard, latency, curves):
+    matrix = np.diag(np.full(60, 5))
+    matrix[50, 7] = 3
+    assert {7, 50} <= set(figures.hardest([matrix], 16))
+    names = [f"a rather long class name {number}" for number in range(60)]
+    html = page(scorecard, latency, {"teacher": matrix, "quantized": matrix}, curves, names)
+    assert "The 16 of 60 classes with the most errors" in html
+    assert "a rather long class name 50 taken for a rather long class name 7 3×" in html
+
+
+def test_figures_are_drawn_in_the_ink_of_the_page_on_no_background(html):
+    assert "currentColor" in html
+    assert "#010203" not in html
+    assert "#ffffff" not in figures.latency({"teacher": {"batch_1": {"p50_ms": 1.0, "p95_ms": 1.0}}}, "batch_1")
+
+
+@pytest.mark.parametrize("background", ["#ffffff", "#1a1e23"])
+@pytest.mark.parametrize("color", COLORS)
+def test_every_colour_stands_out_on_light_and_on_dark(color, background):
+    def luminance(code: str) -> float:
+        channels = [int(code[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+        linear = [one / 12.92 if one <= 0.04045 else ((one + 0.055) / 1.055) ** 2.4 for one in channels]
+        return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+    dark, light = sorted((luminance(color), luminance(background)))
+    assert (light + 0.05) / (dark + 0.05) >= 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (times(29.03), "29.0×"),
+        (times(2.456), "2.46×"),
+        (times(131.4), "131×"),
+        (points(-0.0059, 338), "−0.6"),
+        (points(-0.0002, 338), "0.0"),
+        (points(0.0123, 10_000), "+1.23"),
+        (size(999), "999 B"),
+        (size(35_031), "35.0 kB"),
+        (short(2_593_783_808), "2.59 G"),
+        (milliseconds(0.05041), "0.0504"),
+        (milliseconds(1.9907), "1.99"),
+        (milliseconds(1234.5), "1234"),
+    ],
+)
+def test_numbers_are_rounded_to_what_a_reader_needs(text, expected):
+    assert text == expected

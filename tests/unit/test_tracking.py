@@ -1,0 +1,181 @@
+"""Recording runs: in a real MLflow store, and where there is none."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+
+from slimline.tracking import flattened
+from slimline.tracking.memory import MemoryTracker
+from slimline.tracking.mlflow import MlflowTracker, resolved_uri
+
+
+def test_nested_settings_become_dotted_names() -> None:
+    nested = {"fit": {"epochs": 3, "optimizer": {"name": "adamw"}}, "seed": 0, "list": [1, {"a": 2}], "empty": {}}
+    assert flattened(nested) == {"fit.epochs": 3, "fit.optimizer.name": "adamw", "seed": 0, "list": [1, {"a": 2}]}
+
+
+def test_the_memory_tracker_keeps_what_it_was_given(tmp_path) -> None:
+    tracker = MemoryTracker()
+    tracker.params({"fit": {"epochs": 3}})
+    tracker.metrics({"loss": 1.0}, step=0)
+    tracker.metrics({"loss": 0.5}, step=1)
+    tracker.tags({"a": "b"})
+    tracker.artifact(tmp_path)
+    tracker.finish(succeeded=True, last=False)
+    assert tracker.recorded_params == {"fit.epochs": 3}
+    assert tracker.recorded_metrics == [("loss", 1.0, 0), ("loss", 0.5, 1)]
+    assert (tracker.recorded_tags, tracker.recorded_artifacts, tracker.succeeded) == ({"a": "b"}, [tmp_path], True)
+
+
+@pytest.mark.parametrize(
+    ("uri", "resolved"),
+    [
+        ("sqlite:///mlflow.db", "sqlite:////repo/mlflow.db"),
+        ("sqlite:////else/mlflow.db", "sqlite:////else/mlflow.db"),
+        ("http://server:5000", "http://server:5000"),
+    ],
+)
+def test_a_relative_store_lies_in_the_repository(uri, resolved, monkeypatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert resolved_uri(uri, Path("/repo")) == resolved
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///other.db")
+    assert resolved_uri(uri, Path("/repo")) == "sqlite:////repo/other.db"
+
+
+Open = Callable[..., MlflowTracker]
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="module")
+def start(root) -> Open:
+    def start(stage: str, execution: str, **changes: Any) -> MlflowTracker:
+        settings = {"fingerprint": f"{stage} of {execution}", "commit": "abc123"} | changes
+        tracker = MlflowTracker(f"sqlite:///{root / 'mlflow.db'}", "tests", stage=stage, execution=execution, **settings)
+        assert not tracker.broken
+        return tracker
+
+    return start
+
+
+@pytest.fixture
+def runs(root) -> Callable[[str], list[Run]]:
+    """The runs of one execution, the pipeline's first."""
+
+    def runs(execution: str) -> list[Run]:
+        client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
+        experiment = client.get_experiment_by_name("tests")
+        found = client.search_runs([experiment.experiment_id], f"tags.`slimline.execution` = '{execution}'")
+        return sorted(found, key=lambda run: (run.data.tags["slimline.stage"] != "pipeline", run.info.start_time))
+
+    return runs
+
+
+def test_the_stages_of_one_execution_are_children_of_one_parent(start, runs) -> None:
+    for stage in ("prepare", "train_teacher"):
+        start(stage, "one").finish(succeeded=True, last=False)
+    parent, *children = runs("one")
+    assert [child.data.tags["slimline.stage"] for child in children] == ["prepare", "train_teacher"]
+    assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
+    assert [child.info.status for child in children] == ["FINISHED", "FINISHED"]
+    assert parent.info.status == "RUNNING"
+    assert children[0].data.tags["slimline.fingerprint"] == "prepare of one"
+    assert children[0].data.tags["mlflow.source.git.commit"] == "abc123"
+    assert children[0].info.run_name == "prepare"
+
+
+def test_another_execution_has_a_parent_of_its_own(start, runs) -> None:
+    start("prepare", "two").finish(succeeded=True, last=False)
+    start("prepare", "three").finish(succeeded=True, last=False)
+    assert len(runs("two")) == len(runs("three")) == 2
+    assert runs("two")[0].info.run_id != runs("three")[0].info.run_id
+
+
+def test_the_last_stage_closes_the_parent(start, runs) -> None:
+    start("prepare", "four").finish(succeeded=True, last=False)
+    start("evaluate", "four").finish(succeeded=True, last=True)
+    assert [run.info.status for run in runs("four")] == ["FINISHED"] * 3
+
+
+def test_a_stage_that_failed_is_told_and_a_new_attempt_goes_on_in_its_run_and_its_parent(start, runs) -> None:
+    start("prepare", "five").finish(succeeded=False, last=False)
+    assert [run.info.status for run in runs("five")] == ["FAILED", "FAILED"]
+    again = start("prepare", "five")
+    assert [run.info.status for run in runs("five")] == ["RUNNING", "RUNNING"]
+    again.finish(succeeded=True, last=False)
+    assert [run.info.status for run in runs("five")] == ["RUNNING", "FINISHED"]
+
+
+def test_a_stage_that_is_done_again_or_with_other_inputs_has_a_run_of_its_own(start, runs) -> None:
+    start("prune", "eight").finish(succeeded=True, last=False)
+    start("prune", "eight").finish(succeeded=True, last=False)
+    start("prune", "eight", fingerprint="another").finish(succeeded=True, last=False)
+    assert len(runs("eight")) == 4
+
+
+def test_settings_metrics_of_each_epoch_tags_and_files_are_recorded(start, runs, root, tmp_path) -> None:
+    (tmp_path / "note.txt").write_text("a file")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "inner.txt").write_text("in a folder")
+    tracker = start("train_teacher", "six")
+    tracker.params({"fit": {"epochs": 2}, "long": "x" * 9000})
+    for epoch, loss in enumerate((1.5, 0.5)):
+        tracker.metrics({"val/loss": loss, "val/accuracy": 1 - loss}, step=epoch)
+    tracker.tags({"data.digest": "d1"})
+    tracker.artifact(tmp_path / "note.txt")
+    tracker.artifact(tmp_path / "folder")
+    tracker.finish(succeeded=True, last=False)
+    assert not tracker.broken
+    _, run = runs("six")
+    client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
+    assert run.data.params["fit.epochs"] == "2"
+    assert len(run.data.params["long"]) == 6000
+    assert [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "val/loss")] == [(0, 1.5), (1, 0.5)]
+    assert run.data.tags["data.digest"] == "d1"
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"note.txt", "folder"}
+    assert [file.path for file in client.list_artifacts(run.info.run_id, "folder")] == ["folder/inner.txt"]
+    assert {path.name for path in (root / "mlartifacts").rglob("*.txt")} == {"note.txt", "inner.txt"}
+
+
+def test_a_store_that_fails_on_the_way_is_told_once_and_costs_nothing_else(start, capfd, tmp_path) -> None:
+    tracker = start("train_teacher", "seven")
+    capfd.readouterr()
+    tracker.artifact(tmp_path / "no such file")
+    tracker.metrics({"loss": 1.0}, step=0)
+    tracker.finish(succeeded=True, last=True)
+    assert tracker.broken
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("slimline: MLflow at sqlite:")
+    assert line.endswith("the stage goes on unrecorded")
+
+
+UNREACHABLE = """
+from pathlib import Path
+from slimline.tracking.mlflow import MlflowTracker
+names = dict(stage="prepare", execution="e", fingerprint="f", commit=None)
+tracker = MlflowTracker("http://127.0.0.1:9", "tests", **names)
+tracker.params({"a": 1})
+tracker.metrics({"loss": 1.0}, step=0)
+tracker.artifact(Path("nowhere"))
+tracker.finish(succeeded=True, last=True)
+print("went on")
+"""
+
+
+def test_a_server_that_cannot_be_reached_costs_one_line_and_less_than_half_a_minute(tmp_path) -> None:
+    begun = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", UNREACHABLE], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=120)
+    assert time.monotonic() - begun < 30
+    assert (ended.returncode, ended.stdout) == (0, "went on\n")
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("slimline: MLflow at http://127.0.0.1:9 failed")
