@@ -49,7 +49,7 @@ def find(table: Table, name: str) -> Callable[..., Any]:
         raise SlimlineError(f"found {shown(name)}; {suggestion(name, sorted(table))}, or an import path package.module:thing")
     try:
         plugin = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
         raise SlimlineError(f"cannot import '{target}': {error}") from error
     if not callable(plugin):
         raise SlimlineError(f"'{target}' is no class or function")

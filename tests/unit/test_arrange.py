@@ -1,5 +1,6 @@
 """Prepared arrays: refusals, what is written, what is read again; the laws of splitting are in tests/property/test_arrange_laws.py."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -142,3 +143,24 @@ def test_a_foreign_description_is_refused_with_its_path(content, folder) -> None
     (folder / "dataset.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(SlimlineError, match=r"dataset.json: no description of prepared data"):
         describe(folder)
+
+
+def test_arrays_that_do_not_fit_together_are_refused(folder) -> None:
+    labels = np.load(folder / "train" / "labels.npy")
+    np.save(folder / "train" / "labels.npy", labels[:-1])
+    with pytest.raises(SlimlineError, match="do not fit together"):
+        load_split(folder, "train")
+
+
+def test_an_image_is_turned_upright_as_its_exif_tag_says() -> None:
+    pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
+    sideways, exif = Image.fromarray(np.rot90(pixels)), Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    stream = io.BytesIO()
+    sideways.save(stream, "PNG", exif=exif)
+    assert np.array_equal(pixels_of(Image.open(stream), 8, 1)[0], pixels)
+
+
+def test_sixteen_bits_are_scaled_and_not_cut_off() -> None:
+    ramp = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
+    assert np.array_equal(pixels_of(Image.fromarray(ramp), 8, 1)[0], np.rint(ramp / 257).astype(np.uint8))

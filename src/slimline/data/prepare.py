@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
-from PIL import Image
+from PIL import Image, ImageOps
 
 from slimline.data.sources.picture import Picture
 from slimline.errors import SlimlineError
@@ -41,8 +41,14 @@ class Prepared:
 
 
 def pixels_of(image: Image.Image, size: int, channels: int) -> UInt8[np.ndarray, "channels size size"]:
-    """`image` as uint8 of `size`×`size`; resized, where it has another size, by Lanczos' filter and without keeping its aspect."""
-    converted = image.convert(MODES[channels])
+    """`image` as uint8 of `size`×`size`; resized, where it has another size, by Lanczos' filter and without keeping its aspect.
+
+    It is turned upright as its EXIF tag says; 16 bits become 8 by scaling.
+    """
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):  # Pillow's own conversion would cut all above 255 off
+        upright = Image.fromarray(np.rint(np.asarray(upright, np.float64) / 257).astype(np.uint8))
+    converted = upright.convert(MODES[channels])
     if converted.size != (size, size):
         converted = converted.resize((size, size), Image.Resampling.LANCZOS)
     return np.asarray(converted).reshape(size, size, channels).transpose(2, 0, 1)

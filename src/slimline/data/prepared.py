@@ -73,4 +73,6 @@ def load_split(folder: Path, split: str) -> Images:
         raise SlimlineError(f"{place}: no prepared data; run the prepare stage (dvc repro prepare)") from error
     except (ValueError, EOFError) as error:
         raise SlimlineError(f"{place}: damaged arrays ({error}); run the prepare stage again (dvc repro --force prepare)") from error
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or labels.dtype != np.int64 or labels.shape != pixels.shape[:1]:
+        raise SlimlineError(f"{place}: images and labels do not fit together; run the prepare stage again (dvc repro --force prepare)")
     return Images(torch.from_numpy(pixels), torch.from_numpy(labels))
