@@ -1,4 +1,4 @@
-"""slimline: the smallest, fastest classifier that still meets a target, with the proof."""
+"""slimline: a small, fast classifier from a folder of images, with the proof."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -5,7 +5,7 @@
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,8 +63,12 @@ def fresh(manifest: Manifest) -> nn.Module:
     return take_on(model, manifest.forms)
 
 
-def save(target: ModelFolder, manifest: Manifest, model: nn.Module) -> None:
-    """Write all four files of `model`, whole or not at all."""
+def save(target: ModelFolder, manifest: Manifest, model: nn.Module, *, check: Callable[[ModelFolder], None] | None = None) -> None:
+    """Write all four files of `model`, whole or not at all.
+
+    Args:
+        check: called with the written files before they take their place; if it raises, they never do.
+    """
     description = manifest.model_dump(mode="json")
     state = stored_state(model)
     widths = {f"{name}.weight": layer.grid.bits for name, layer in quantized_layers(model).items()}
@@ -75,6 +79,8 @@ def save(target: ModelFolder, manifest: Manifest, model: nn.Module) -> None:
         preprocessing = {"scale": "pixels / 255", "mean": manifest.mean, "std": manifest.std, "normalization": "inside the graph"}
         write_bytes(files.onnx, to_onnx(model, manifest.input_shape, {"classes": manifest.classes, "preprocessing": preprocessing}))
         write_bytes(files.packed, to_packed(description, state, widths))
+        if check is not None:
+            check(files)
 
 
 def load(source: ModelFolder) -> tuple[Manifest, nn.Module]:

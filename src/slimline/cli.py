@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,13 @@ from slimline.params.evaluate import Evaluate
 from slimline.params.file import Params, load
 from slimline.params.tracking import Tracking
 from slimline.paths import Paths
-from slimline.report.record import renewed, results, table
-from slimline.runtime.fingerprint import git_state
-
-BAD_INPUT = 2
+from slimline.report.record import made, renewed, results, rows
+from slimline.runtime.refusal import refusing
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command; on bad input print one line and exit with 2."""
-    parser = argparse.ArgumentParser(prog="slimline", description="The smallest, fastest image classifier that still meets a target, with the proof.")
+    parser = argparse.ArgumentParser(prog="slimline", description="A small, fast image classifier from a folder of images, with the proof.")
     parser.add_argument("--workspace", type=Path, default=Path(), help="folder that holds params.yaml (default: the current one)")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     commands.add_parser("check", help="check params.yaml as a whole").set_defaults(run=check)
@@ -31,11 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     workspace = given.workspace.resolve()
     sys.path.insert(0, str(workspace))
-    try:
+    with refusing():
         given.run(Paths(workspace))
-    except SlimlineError as error:
-        print(f"slimline: {error}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
 
 
 def check(paths: Paths) -> None:
@@ -47,16 +41,14 @@ def show(paths: Paths) -> None:
     """Print every model of the last run beside the teacher, and where to look further."""
     params = load(paths.params)
     values = _last_run(paths, params)
-    rows = [line.strip("| ").split(" | ") for line in table(values).splitlines() if line.startswith("|")]
-    header, _, *body = rows
+    header, *body = rows(values)
     widths = [max(len(row[column]) for row in (header, *body)) for column in range(len(header))]
     print()
     for row in (header, ["-" * width for width in widths], *body):
         print(
             "  ".join(cell.ljust(width) if column == 0 else cell.rjust(width) for column, (cell, width) in enumerate(zip(row, widths, strict=True)))
         )
-    data, machine = values["data"], values["machine"]
-    print(f"\nn = {data['test']} test images of {data['name']}; {machine['processor']}, {values['threads']} thread(s), {values['runtime']}.")
+    print(f"\n{made(values)}\n")
     print(f"Report:  {paths.report}")
     print(f"Runs:    make ui, then http://127.0.0.1:5000 (experiment {params.block('tracking', Tracking).experiment})")
 
@@ -64,24 +56,17 @@ def show(paths: Paths) -> None:
 def record(paths: Paths) -> None:
     """Write the last run into results.json and into the table of README.md, both beside params.yaml."""
     values = _last_run(paths, load(paths.params))
-    readme = paths.root / "README.md"
-    if not readme.exists():
-        raise SlimlineError(f"{readme}: no such file; write the experiment's question there first")
-    renewed_readme = renewed(readme.read_text(), values)
-    write_json(paths.root / "results.json", values)
-    write_text(readme, renewed_readme)
+    if values["dirty"]:
+        raise SlimlineError("this run's code or parameters are in no commit, so a record could not name them; commit, run dvc repro, record")
+    if not paths.readme.exists():
+        raise SlimlineError(f"{paths.readme}: no such file; write the experiment's question there first")
+    readme = renewed(paths.readme.read_text(), values)
+    write_json(paths.results, values)
+    write_text(paths.readme, readme)
 
 
 def _last_run(paths: Paths, params: Params) -> dict[str, Any]:
-    commit, dirty = git_state(paths.root)
-    return results(
-        _read(paths.scorecard),
-        _read(paths.latency),
-        seed=params.seed,
-        confidence=params.block("evaluate", Evaluate).confidence,
-        commit=f"{commit}{' with changes' if dirty else ''}",
-        date=datetime.fromtimestamp(paths.scorecard.stat().st_mtime, UTC).date().isoformat(),
-    )
+    return results(_read(paths.scorecard), _read(paths.latency), seed=params.seed, confidence=params.block("evaluate", Evaluate).confidence)
 
 
 def _read(path: Path) -> Any:

@@ -53,13 +53,28 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def whole_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target`; it takes `target`'s place when the block ends well, and goes when it does not."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    for left in target.parent.glob(f".{target.name}.*.part"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    shutil.rmtree(aside, ignore_errors=True)
+    replaced = target.with_name(f".{target.name}.{os.getpid()}.old.part")
     aside.mkdir()
     try:
         yield aside
+        for file in aside.rglob("*"):
+            _flush(file)
         if target.exists():
-            shutil.rmtree(target)
+            target.replace(replaced)
         aside.replace(target)
+        _flush(target.parent)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    """Have the operating system put a file or a folder on its disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -44,6 +44,19 @@ class Paths:
         return self.root / "params.yaml"
 
     @property
+    def locks(self) -> tuple[Path, Path]:
+        """Where DVC keeps the state of this workspace's stages: beside it, or above it for an experiment."""
+        return self.root / "dvc.lock", self.root.parent / "dvc.lock"
+
+    @property
+    def results(self) -> Path:
+        return self.root / "results.json"
+
+    @property
+    def readme(self) -> Path:
+        return self.root / "README.md"
+
+    @property
     def prepared(self) -> Path:
         return self.root / "data" / "prepared"
 

@@ -1,11 +1,14 @@
 """From float to integer grids: what is put on a grid, and how near it stays."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import Tensor, fx, nn
 
 import tiny
-from slimline.core.quantized import POINTS, quantized_layers
+from slimline.core.normalize import Normalize
+from slimline.core.quantized import POINTS, quantized_layers, stored_state
 from slimline.errors import SlimlineError
 from slimline.models import MODELS
 from slimline.quantization import SCHEMES
@@ -117,3 +120,32 @@ def test_a_tensor_that_is_always_zero_is_refused_with_its_name(images) -> None:
 def test_a_model_without_layers_to_quantize_is_refused() -> None:
     with pytest.raises(SlimlineError, match="no convolution or fully connected layer"):
         plan(nn.Sequential(nn.Flatten()), SHAPE, weight_bits=8, activation_bits=8)
+
+
+def test_a_nearly_dead_channel_keeps_its_bias() -> None:
+    """Tiny weights mean a tiny step, at which a common bias would need more than 32 bits."""
+    layer = nn.Conv2d(1, 2, 3)
+    with torch.no_grad():
+        layer.weight[1] *= 1e-9
+        layer.bias.copy_(torch.tensor([0.1, 0.5]))
+    model = nn.Sequential(OrderedDict(normalize=Normalize([0.0], [1.0]), network=nn.Sequential(layer, nn.Flatten(), nn.Linear(72, 3)))).eval()
+    x = torch.rand(32, 1, 8, 8)
+    record = plan(model, (1, 8, 8), weight_bits=8, activation_bits=8)
+    scheme = {"name": "min_max"}
+    quantized = calibrated(model, record, [x], weights=scheme, activations=scheme).eval()
+    codes = stored_state(quantized)["network.0.bias"]
+    step = quantized_layers(quantized)["network.0"].grid.bias_step
+    assert torch.allclose(codes * step, torch.tensor([0.1, 0.5]), atol=1e-3)
+    assert float((quantized(x) - model(x)).abs().max()) < 0.05
+
+
+def test_a_bias_that_training_made_too_large_is_refused_by_the_layer_s_name() -> None:
+    model = tiny.trained()
+    scheme = {"name": "min_max"}
+    record = plan(model, (1, 8, 8), weight_bits=8, activation_bits=8)
+    quantized = calibrated(model, record, [torch.rand(8, 1, 8, 8)], weights=scheme, activations=scheme)
+    name, layer = next(iter(quantized_layers(quantized).items()))
+    with torch.no_grad():
+        layer.bias.fill_(1e9)
+    with pytest.raises(SlimlineError, match=f"layer '{name}': a bias needs more than 32 bits"):
+        stored_state(quantized)

@@ -12,8 +12,8 @@ from slimline.params.file import BLOCKS
 from slimline.paths import STAGES
 
 ROOT = Path(__file__).parents[2]
-BY_FILE = ("params", "stages")
-"""Packages whose files are listed one by one: a stage uses its own block and its own module, not its neighbours'."""
+BY_FILE = ("params", "runtime", "stages")
+"""Packages whose files are listed one by one: a stage uses some of them, and not its neighbours'."""
 
 
 def pipeline(path: str) -> dict[str, Any]:

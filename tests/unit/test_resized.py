@@ -62,3 +62,10 @@ def test_a_depthwise_layer_keeps_one_group_a_channel() -> None:
 def test_a_record_that_fits_no_layer_is_refused_with_the_layers_name(record, named) -> None:
     with pytest.raises(SlimlineError, match=named):
         resized(chain(4, 6), record)
+
+
+def test_a_changed_layer_of_another_kind_is_refused_by_name() -> None:
+    before = nn.Sequential(nn.Conv2d(1, 8, 3), nn.GroupNorm(2, 8))
+    after = nn.Sequential(nn.Conv2d(1, 6, 3), nn.GroupNorm(2, 6))
+    with pytest.raises(SlimlineError, match=r"layer '1' \(GroupNorm\) changed its shape"):
+        differing(before, after)

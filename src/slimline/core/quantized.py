@@ -20,6 +20,9 @@ from slimline.core.affine import PER_TENSOR, dequantize, fake_quantize, integer_
 from slimline.core.normalize import Normalize
 from slimline.errors import SlimlineError
 
+LARGEST_BIAS = 2**31
+"""Biases are 32-bit integers, added to 32-bit sums."""
+
 POINTS = "quantizers"
 """The submodule that holds the quantizers of activations."""
 
@@ -178,11 +181,21 @@ def quantized_layers(model: nn.Module) -> dict[str, QuantizedConv2d | QuantizedL
 
 
 def stored_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state of `model` as it is written: weights on a grid as int8 codes, their biases as int32 multiples of the bias step."""
+    """The state of `model` as it is written: weights on a grid as int8 codes, their biases as int32 multiples of the bias step.
+
+    Raises:
+        SlimlineError: a bias that 32 bits cannot hold.
+    """
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     for name, layer in quantized_layers(model).items():
+        assert layer.bias is not None
+        codes = torch.round(layer.bias.detach() / layer.grid.bias_step)
+        if float(codes.abs().max()) >= LARGEST_BIAS:
+            raise SlimlineError(
+                f"layer '{name}': a bias needs more than 32 bits at its weights' scale; prune the channel, or train with a lower rate"
+            )
         state[f"{name}.weight"] = layer.grid.encode(layer.weight.detach())
-        state[f"{name}.bias"] = torch.round(layer.bias.detach() / layer.grid.bias_step).to(torch.int32)  # type: ignore[union-attr]
+        state[f"{name}.bias"] = codes.to(torch.int32)
     return state
 
 

@@ -31,9 +31,24 @@ def shapes(model: nn.Module) -> dict[str, dict[str, int]]:
 
 
 def differing(original: nn.Module, changed: nn.Module) -> dict[str, dict[str, int]]:
-    """The layers of `changed` whose numbers differ from `original`'s."""
+    """The layers of `changed` whose numbers differ from `original`'s.
+
+    Raises:
+        SlimlineError: a tensor changed its shape in a layer of another kind, which could not be rebuilt.
+    """
     before = shapes(original)
-    return {name: now for name, now in shapes(changed).items() if before.get(name) != now}
+    record = {name: now for name, now in shapes(changed).items() if before.get(name) != now}
+    old = {name: tensor.shape for name, tensor in original.state_dict().items()}
+    for name, tensor in changed.state_dict().items():
+        layer = name.rpartition(".")[0]
+        if old.get(name) != tensor.shape and layer not in record:
+            kind = type(changed.get_submodule(layer)).__name__
+            raise SlimlineError(f"layer '{layer}' ({kind}) changed its shape and could not be rebuilt; only {_kinds()} can lose channels")
+    return record
+
+
+def _kinds() -> str:
+    return ", ".join(kind.__name__ for kind in ATTRIBUTES)
 
 
 def resized(model: nn.Module, record: Shapes) -> nn.Module:

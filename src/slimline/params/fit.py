@@ -9,6 +9,17 @@ Schedule = plugin("slimline.runtime.schedules:SCHEDULES")
 Augmentation = plugin("slimline.data.augment:AUGMENTATIONS")
 
 
+def no_smoothing_under_a_teacher(fit: "Fit | None", loss: object) -> None:
+    """
+    Raises:
+        ValueError: smoothed labels and a teacher: the teacher's outputs take the place of smoothing, which would be ignored.
+    """
+    if fit is not None and loss is not None and fit.label_smoothing > 0:
+        raise ValueError(
+            f"fit.label_smoothing is {fit.label_smoothing:g}, but with a loss the teacher's outputs take its place; make one of them 0 or null"
+        )
+
+
 class Fit(Block):
     """Training settings of one network.
 

@@ -1,9 +1,9 @@
 """Block `prune`: what is cut from the student, and how it recovers."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from slimline.params.base import Block, plugin
-from slimline.params.fit import Fit
+from slimline.params.fit import Fit, no_smoothing_under_a_teacher
 
 
 class Prune(Block):
@@ -24,3 +24,8 @@ class Prune(Block):
     multiple_of: int = Field(default=1, ge=1)
     loss: plugin("slimline.distillation:LOSSES") | None = None  # type: ignore[valid-type]
     fit: Fit | None = None
+
+    @model_validator(mode="after")
+    def one_source_of_softness(self) -> "Prune":
+        no_smoothing_under_a_teacher(self.fit, self.loss)
+        return self

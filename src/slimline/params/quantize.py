@@ -1,9 +1,9 @@
 """Block `quantize`: how many bits, how their ranges are found, and how the network recovers."""
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from slimline.params.base import Block, plugin
-from slimline.params.fit import Fit
+from slimline.params.fit import Fit, no_smoothing_under_a_teacher
 
 
 class Grid(Block):
@@ -29,3 +29,8 @@ class Quantize(Block):
     loss: plugin("slimline.distillation:LOSSES") | None = None  # type: ignore[valid-type]
     fit: Fit | None = None
     parity: float = Field(default=0.999, gt=0.0, le=1.0)
+
+    @model_validator(mode="after")
+    def one_source_of_softness(self) -> "Quantize":
+        no_smoothing_under_a_teacher(self.fit, self.loss)
+        return self

@@ -6,7 +6,14 @@ from slimline.params.base import Block
 
 
 class Tracking(Block):
-    """MLflow's store; `uri` gives way to the environment variable MLFLOW_TRACKING_URI, and is relative to the repository."""
+    """MLflow's store.
+
+    Args:
+        uri: gives way to the environment variable MLFLOW_TRACKING_URI; a relative one starts at the repository.
+        experiment: its name there.
+        largest_artifact_mb: files above this many megabytes are recorded by path, size and md5; DVC keeps their bytes.
+    """
 
     uri: str = Field(min_length=1)
     experiment: str = Field(min_length=1)
+    largest_artifact_mb: int = Field(default=50, ge=1)

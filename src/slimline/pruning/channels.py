@@ -6,6 +6,7 @@ different scale compete fairly.
 """
 
 import copy
+import math
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ def _candidates(groups: Sequence[ChannelGroup], scores: Mapping[str, Tensor], la
         mean = total / count
         relative = mean / mean.mean() if float(mean.mean()) > 0 else mean
         ranked = sorted(Channel(float(score), number, index) for index, score in enumerate(relative))
-        yield from ranked[: min(int(group.width * layer_limit), group.width - 1)]
+        yield from ranked[: min(math.floor(group.width * layer_limit + 1e-9), group.width - 1)]
 
 
 def _rounded(groups: Sequence[ChannelGroup], gone: Sequence[Channel], multiple_of: int) -> dict[int, list[int]]:

@@ -8,7 +8,7 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from slimline.core.affine import asymmetric_scale, symmetric_scale
-from slimline.core.quantized import POINTS, QUANTIZED, ActivationQuantizer, folded, quantized, quantized_layers, set_bias_steps
+from slimline.core.quantized import LARGEST_BIAS, POINTS, QUANTIZED, ActivationQuantizer, folded, quantized, quantized_layers, set_bias_steps
 from slimline.errors import SlimlineError
 from slimline.quantization import SCHEMES
 from slimline.registry import Spec, build
@@ -110,7 +110,20 @@ def calibrated(model: nn.Module, record: Mapping[str, Any], batches: Iterable[Te
             raise SlimlineError(f"tensor '{name}': {error}") from error
         point.scale, point.zero_point = scale[0], zero_point[0]
     set_bias_steps(result)
+    _make_room_for_biases(result)
     return result
+
+
+def _make_room_for_biases(model: fx.GraphModule) -> None:
+    """Widen the weight scale of channels whose bias would not fit 32 bits: nearly dead ones, whose weights are tiny.
+
+    A quarter of the range is used, so that training may still move the bias.
+    """
+    for layer in quantized_layers(model).values():
+        assert layer.bias is not None
+        overflow = layer.bias.detach().abs() / layer.grid.bias_step / (LARGEST_BIAS / 4)
+        layer.grid.scale = layer.grid.scale * overflow.clamp(min=1.0)
+    set_bias_steps(model)
 
 
 class _Observer(fx.Interpreter):

@@ -12,42 +12,39 @@ from slimline.paths import MODELS
 BEGIN, END = "<!-- results: made by `slimline record` from results.json -->", "<!-- end of results -->"
 
 
-def results(scorecard: Mapping[str, Any], latency: Mapping[str, Any], *, seed: int, confidence: float, commit: str, date: str) -> dict[str, Any]:
-    """What `results.json` holds.
-
-    Args:
-        scorecard, latency: as `evaluate` wrote them.
-        commit: of the code that ran.
-        date: ISO 8601.
-    """
-    return {
-        "commit": commit,
-        "date": date,
-        "seeds": [seed],
-        "confidence": confidence,
-        "machine": latency["machine"],
-        "threads": latency["threads"],
-        "runtime": latency["runtime"],
-        **scorecard,
-        "latency": {"models": latency["models"], "ratios_to_teacher": latency["ratios_to_teacher"]},
-    }
+def results(scorecard: Mapping[str, Any], latency: Mapping[str, Any], *, seed: int, confidence: float) -> dict[str, Any]:
+    """What `results.json` holds: `scorecard` and `latency` as `evaluate` wrote them, commit, date and machine first."""
+    timings = {key: latency[key] for key in ("models", "ratios_to_teacher")}
+    about = {key: value for key, value in latency.items() if key not in timings}
+    return {**about, "seeds": [seed], "confidence": confidence, **scorecard, "latency": timings}
 
 
-def table(values: Mapping[str, Any]) -> str:
-    """The record as Markdown: a line on how it was made, and a row a model."""
-    machine, data = values["machine"], values["data"]
+def rows(values: Mapping[str, Any]) -> list[list[str]]:
+    """The record as a table: a header, and a row a model."""
     batches = list(values["latency"]["models"]["teacher"])
     header = ["model", "validation", f"test ({values['confidence']:.0%} interval)", "errors", "parameters", "packed bytes", "smaller"]
     header += [f"p50 {batch.replace('_', ' ')}" for batch in batches] + ["faster", "export agrees"]
-    rows = [header, ["---"] + ["---:"] * (len(header) - 1)]
-    rows += [_row(name, values, batches) for name in MODELS]
-    made = (
-        f"Commit `{values['commit'][:12]}`, {values['date']}, seed {', '.join(map(str, values['seeds']))}; n = {data['test']:,} test images; "
+    return [header, *(_row(name, values, batches) for name in MODELS)]
+
+
+def made(values: Mapping[str, Any]) -> str:
+    """How the figures of a record were made, in a sentence."""
+    machine, data = values["machine"], values["data"]
+    batch = next(iter(values["latency"]["models"]["teacher"])).replace("_", " ")
+    commit = f"Commit {values['commit'][:12]}{', with changes' if values['dirty'] else ''}" if values["commit"] else "No commit"
+    return (
+        f"{commit}, {values['date']}, seed {', '.join(map(str, values['seeds']))}; n = {data['test']:,} test images of {data['name']}; "
         f"{machine['processor']}, {machine['cores']} cores; latency on {values['runtime']}, {values['threads']} thread(s), "
-        f"“faster” at {batches[0].replace('_', ' ')}; “export agrees”: share of test images on which ONNX Runtime and the trained model "
+        f"faster: than the teacher, at {batch}; export agrees: share of test images on which ONNX Runtime and the trained model "
         "name the same class."
     )
-    return "\n".join(["| " + " | ".join(row) + " |" for row in rows] + ["", made])
+
+
+def table(values: Mapping[str, Any]) -> str:
+    """The record as Markdown."""
+    header, *body = rows(values)
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *body]
+    return "\n".join(["| " + " | ".join(row) + " |" for row in lines] + ["", made(values)])
 
 
 def _row(name: str, values: Mapping[str, Any], batches: list[str]) -> list[str]:

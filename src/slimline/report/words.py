@@ -88,11 +88,6 @@ def meaning(scorecard: Numbers) -> str:
         )
     if pair["low"] > 0:
         return "On these images the quantized model is more accurate than the teacher: the interval leaves out zero."
-    if pair["only_first"] + pair["only_second"] == 0:
-        return (
-            "Both answered right on the very same images. The data do not show a difference, and the interval has no width "
-            "only because there is no disagreement to resample: other images may differ."
-        )
     loss = f"; a loss of up to {points(pair['low'], images).lstrip(chr(0x2212))} points fits them as well" if pair["low"] < 0 else ""
     return f"The interval includes zero: the data do not show a difference in accuracy{loss}."
 

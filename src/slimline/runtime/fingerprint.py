@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slimline.paths import Paths, repository_root
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -29,50 +31,61 @@ class Identity:
     dirty: bool
 
 
-def identify(stage: str, workspace: Path) -> Identity:
-    """Ask DVC for the dependencies of `stage` (its name in the dvc.yaml of `workspace` or above) and hash them.
+def identify(stage: str, paths: Paths) -> Identity:
+    """Ask DVC what the stage `stage` of this workspace depends on, and hash it.
 
-    Outside of a DVC repository both digests are those of the stage's name: such a run has no recorded identity to share.
+    Outside of DVC, and in a workspace that no dvc.yaml knows, the digests are of the stage's name and of params.yaml.
     """
-    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo  # half a second, and only a starting stage needs it
+    from dvc.stage import PipelineStage
 
-    commit, dirty = git_state(workspace)
+    commit, dirty = git_state(paths.root)
     try:
-        with Repo(str(workspace)) as repo:
-            own_name = os.environ.get("DVC_STAGE", stage)
-            stages = {entry.addressing: entry for entry in repo.index.stages if entry.is_data_source is False}
-            own = next((entry for entry in stages.values() if own_name in (entry.addressing, getattr(entry, "name", None))), None)
-            if own is None:
-                raise NotDvcRepoError(f"no stage {own_name}")
-            family = [entry for entry in stages.values() if entry.wdir == own.wdir]
-            made = {out.fs_path for entry in family for out in entry.outs}
-            return Identity(_digest([own], set()), _digest(family, made), commit, dirty)
-    except (NotDvcRepoError, DvcException):
-        nothing = hashlib.sha256(stage.encode()).hexdigest()
-        return Identity(nothing, nothing, commit, dirty)
+        with Repo(str(repository_root(paths.root))) as repo:
+            family = [entry for entry in repo.index.stages if Path(entry.wdir) == paths.root and isinstance(entry, PipelineStage)]
+            own = [entry for entry in family if _name(entry) == stage]
+            if own:
+                made = {out.fs_path for entry in family for out in entry.outs}
+                return Identity(_digest(own, set(), repo.root_dir), _digest(family, made, repo.root_dir), commit, dirty)
+    except NotDvcRepoError:
+        pass
+    text = paths.params.read_text()
+    return Identity(_sha256([stage, text]), _sha256([text]), commit, dirty)
 
 
-def _digest(stages: list[Any], without: set[str]) -> str:
+def _name(entry: Any) -> str:
+    """A stage's name, without the member of a matrix that its folder says already."""
+    return str(entry.name).partition("@")[0]
+
+
+def _digest(stages: list[Any], without: set[str], root: str) -> str:
     """Digest of commands, parameters and dependencies of `stages`, leaving out the paths in `without`."""
     from dvc.dependency.param import ParamsDependency
 
-    facts: dict[str, Any] = {}
-    for entry in stages:
-        facts[entry.addressing] = {"cmd": entry.cmd}
+    facts: list[Any] = []
+    for entry in sorted(stages, key=_name):
+        facts.append([_name(entry), entry.cmd])
         for dependency in entry.deps:
             if dependency.fs_path in without:
                 continue
-            name = f"{entry.addressing} {dependency}"
             if isinstance(dependency, ParamsDependency):
-                facts[name] = dependency.read_params()
+                value = dependency.read_params()
             else:
-                facts[name] = dependency.get_hash().value if dependency.exists else None
+                value = dependency.get_hash().value if dependency.exists else None
+            facts.append([_name(entry), os.path.relpath(dependency.fs_path, root), value])
+    return _sha256(facts)
+
+
+def _sha256(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def git_state(folder: Path) -> tuple[str | None, bool]:
-    """The commit that `folder` is on (None outside of git), and whether tracked files differ from it."""
+    """The commit that `folder` is on (None outside of git), and whether what a result depends on differs from it.
+
+    What a run itself rewrites (dvc.lock, metrics, records) does not count.
+    """
 
     def ask(*words: str) -> str | None:
         try:
@@ -81,4 +94,5 @@ def git_state(folder: Path) -> tuple[str | None, bool]:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    return ask("rev-parse", "HEAD"), bool(ask("status", "--porcelain", "--untracked-files=no"))
+    written = [f":(top,exclude,glob)**/{name}" for name in ("dvc.lock", "metrics/*", "results.json", "README.md")]
+    return ask("rev-parse", "HEAD"), bool(ask("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *written))

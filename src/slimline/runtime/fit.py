@@ -62,6 +62,7 @@ def fit(module: Classifier, prepared: Path, params: Fit, *, seed: int, tracker: 
     """
     train = Shuffled(load_split(prepared, "train"), params.batch_size, seed, params.augment)
     validation = Ordered(load_split(prepared, "validation"), EVALUATION_BATCH)
+    module.train()  # a model from disk is in eval mode, and Lightning keeps the mode that it finds
     trainer(max_epochs=params.epochs, callbacks=[_Report(tracker, prefix)]).fit(module, train, validation)
     module.cpu()
     return module.restore_best()

@@ -1,6 +1,5 @@
 """What every training stage leaves behind: the model's four files, its numbers, its training curve."""
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,10 +12,10 @@ from slimline.core.cost import measure
 from slimline.data.batches import Ordered
 from slimline.data.prepared import Images, describe, load_split
 from slimline.errors import SlimlineError
-from slimline.export.parity import parity
+from slimline.export.parity import Parity, parity
 from slimline.export.runtime import OnnxModel
 from slimline.files import write_csv, write_json
-from slimline.paths import Paths
+from slimline.paths import ModelFolder, Paths
 from slimline.runtime.classifier import Epoch
 from slimline.runtime.script import Made
 
@@ -63,15 +62,21 @@ def leave(stage: str, paths: Paths, *trained: Trained) -> Made:
 
 def _save(one: Trained, paths: Paths, validation: Images) -> dict[str, float]:
     target = paths.model(one.name)
-    artifacts.save(target, one.manifest, one.model)
-    exported = OnnxModel(target.onnx, threads=torch.get_num_threads())
-    check = parity(one.model, exported, (images for images, _ in Ordered(validation, BATCH)))
-    if check.agreement < one.parity:
-        shutil.rmtree(target.folder)
-        raise SlimlineError(
-            f"models/{one.name}: trained and exported model agree on {check.agreement:.4f} of {check.images} validation images, "
-            f"below {one.parity:g} (largest logit difference {check.largest_difference:.3g}); train longer or use more bits"
-        )
+    checks: list[Parity] = []
+
+    def check(files: ModelFolder) -> None:
+        artifacts.load(files)  # what cannot be rebuilt must not be left behind
+        exported = OnnxModel(files.onnx, threads=torch.get_num_threads())
+        found = parity(one.model, exported, (images for images, _ in Ordered(validation, BATCH)))
+        if found.agreement < one.parity:
+            raise SlimlineError(
+                f"models/{one.name}: trained and exported model agree on {found.agreement:.4f} of {found.images} validation images, "
+                f"below {one.parity:g} (largest logit difference {found.largest_difference:.3g}); train longer or use more bits"
+            )
+        checks.append(found)
+
+    artifacts.save(target, one.manifest, one.model, check=check)
+    (found,) = checks
     if one.history:
         write_csv(paths.curve(one.name), [asdict(row) for row in one.history])
     cost = measure(one.model, one.manifest.input_shape)
@@ -83,8 +88,8 @@ def _save(one: Trained, paths: Paths, validation: Images) -> dict[str, float]:
         "size/onnx_bytes": _bytes(target.onnx),
         "cost/macs": cost.macs,
         "cost/bops": cost.bops,
-        "parity/agreement": check.agreement,
-        "parity/largest_difference": check.largest_difference,
+        "parity/agreement": found.agreement,
+        "parity/largest_difference": found.largest_difference,
         **one.extra,
     }
 

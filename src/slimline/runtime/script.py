@@ -10,16 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slimline.errors import SlimlineError
 from slimline.params.base import Block
 from slimline.params.file import load, plain
 from slimline.params.hardware import Hardware
 from slimline.params.tracking import Tracking
 from slimline.paths import Paths, repository_root
+from slimline.runtime.refusal import refusing
 from slimline.tracking import Tracker
-
-BAD_INPUT = 2
-"""Exit code of a refusal."""
 
 
 @dataclass(frozen=True)
@@ -62,19 +59,8 @@ def main(stage: str, block: str, schema: type[Block], run: Run, *, last: bool = 
     # Users' own methods, named by import path, may lie beside params.yaml.
     sys.path.insert(0, str(workspace))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
+    with refusing():
         _run(stage, block, schema, run, Paths(workspace), last)
-    except SlimlineError as error:
-        sys.exit(_refusal(str(error)))
-    except OSError as error:
-        if error.errno is None:
-            raise
-        sys.exit(_refusal(f"{error.filename or workspace}: {error.strerror}; mend it and run dvc repro again"))
-
-
-def _refusal(message: str) -> int:
-    print(f"slimline: {' '.join(message.split())}", file=sys.stderr)
-    return BAD_INPUT
 
 
 def _run(stage: str, block: str, schema: type[Block], run: Run, paths: Paths, last: bool) -> None:
@@ -85,12 +71,14 @@ def _run(stage: str, block: str, schema: type[Block], run: Run, paths: Paths, la
     tracker = _tracker(stage, params.block("tracking", Tracking), paths)
     succeeded = False
     try:
-        tracker.params({"seed": params.seed, block: plain(own), "hardware": plain(settings.hardware)})
+        tracker.params({"seed": params.seed, block: plain(own)})
+        tracker.tags({f"hardware.{name}": str(value) for name, value in plain(settings.hardware).items()})
         tracker.artifact(paths.params)
         made = run(own, settings, paths, tracker)
         tracker.metrics(made.metrics)
         tracker.tags(made.tags)
-        for file in (*made.files, *([lock] if (lock := paths.root / "dvc.lock").exists() else [])):
+        # DVC enters a stage in dvc.lock after its end: this is the pipeline's state that the stage met.
+        for file in (*made.files, *(lock for lock in paths.locks if lock.exists())):
             tracker.artifact(file)
         succeeded = True
     finally:
@@ -113,10 +101,11 @@ def _tracker(stage: str, params: Tracking, paths: Paths) -> Tracker:
     from slimline.runtime.fingerprint import identify
     from slimline.tracking.mlflow import MlflowTracker, resolved_uri
 
-    identity = identify(stage, paths.root)
+    identity = identify(stage, paths)
     tracker = MlflowTracker(
         resolved_uri(params.uri, repository_root(paths.root)),
         params.experiment,
+        largest_artifact=params.largest_artifact_mb * 1_000_000,
         stage=stage,
         execution=identity.execution,
         fingerprint=identity.fingerprint,

@@ -1,6 +1,7 @@
 """evaluate: every model of the chain as it would be deployed, on ONNX Runtime, on images that chose nothing."""
 
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from slimline.files import write_csv, write_json, write_text
 from slimline.params.evaluate import Evaluate as EvaluateParams
 from slimline.paths import MODELS, ModelFolder, Paths
 from slimline.report.page import page
+from slimline.runtime.fingerprint import git_state
 from slimline.runtime.fit import trainer
 from slimline.runtime.script import Made, Settings
 from slimline.tracking import Tracker
@@ -105,7 +107,10 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     # The latency runs have sessions of their own: their number of threads is a parameter, the machine's is not.
     timed = {name: OnnxModel(paths.model(name).onnx, threads=params.latency.threads) for name in MODELS}
     images = next(iter(Ordered(load_split(paths.prepared, "validation"), max(params.latency.batch_sizes))))[0].numpy()
-    timings = latency(timed, images, reference=REFERENCE, confidence=params.confidence, **params.latency.model_dump())
+    commit, dirty = git_state(paths.root)
+    timings = {"commit": commit, "dirty": dirty, "date": datetime.now(UTC).date().isoformat()} | latency(
+        timed, images, reference=REFERENCE, confidence=params.confidence, **params.latency.model_dump()
+    )
     confusions = {name: confusion(by_split["test"][name]) for name in MODELS}
     summary = _summary(scorecard["models"])
 
@@ -122,6 +127,12 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
 
     files = (paths.scorecard, paths.summary, paths.latency, paths.tradeoff, paths.confusion, paths.report)
     metrics = {f"{name}/{key}": value for name, card in cards.items() for key, value in _shared_names(card).items()}
+    metrics |= {
+        f"{name}/latency/{batch}_{quantile}": value
+        for name, batches in timings["models"].items()
+        for batch, quantiles in batches.items()
+        for quantile, value in quantiles.items()
+    }
     return Made(files, metrics, {"data.digest": data.digest})
 
 

@@ -19,4 +19,4 @@ def run(params: Data, settings: Settings, paths: Paths, tracker: Tracker) -> Mad
     counts = {f"data/{split}": count for split, count in description["counts"].items()}
     metrics = {**counts, "data/classes": len(description["classes"]), "data/dropped_duplicates": prepared.dropped_duplicates}
     write_json(paths.stage_metrics("prepare"), metrics)
-    return Made((paths.stage_metrics("prepare"), paths.prepared / "dataset.json"), metrics, {"data.digest": description["digest"]})
+    return Made((paths.stage_metrics("prepare"), paths.prepared), metrics, {"data.digest": description["digest"]})

@@ -25,6 +25,14 @@ class Quantize(Classifier):
         assert params.fit is not None
         super().__init__(model, params.fit, recovery(params.fit, params.loss, teacher))
 
+    def train(self, mode: bool = True) -> "Quantize":
+        """Batch norms that could not be folded keep their statistics: the grids were calibrated on them."""
+        super().train(mode)
+        for module in self.model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
 
 def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
     """Write `models/quantized/`, its curve and `metrics/quantize.json`."""

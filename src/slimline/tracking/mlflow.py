@@ -5,6 +5,7 @@ stage may be the first that DVC finds stale.
 """
 
 import functools
+import hashlib
 import logging
 import os
 import sys
@@ -60,15 +61,18 @@ class MlflowTracker:
     Args:
         uri: as MLflow takes it; environment and relative paths already resolved.
         experiment: name; created where it does not exist.
+        largest_artifact: bytes; a larger file is recorded by reference.
         stage: name of the stage.
         execution: digest that names the pipeline execution.
         fingerprint: digest of what the stage depends on.
         commit: git commit, or None outside of git.
     """
 
-    def __init__(self, uri: str, experiment: str, *, stage: str, execution: str, fingerprint: str, commit: str | None) -> None:
+    def __init__(self, uri: str, experiment: str, *, largest_artifact: int, stage: str, execution: str, fingerprint: str, commit: str | None) -> None:
         self.uri = uri
         self.broken = False
+        self._largest_artifact = largest_artifact
+        self._run = ""  # until it is opened
         self._open(experiment, stage, execution, fingerprint, commit)
 
     @_forgiving
@@ -115,13 +119,23 @@ class MlflowTracker:
 
     @_forgiving
     def artifact(self, path: Path) -> None:
-        if path.is_dir():
-            self._client.log_artifacts(self._run, str(path), artifact_path=path.name)
-        else:
-            self._client.log_artifact(self._run, str(path))
+        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+            folder = file.parent.relative_to(path.parent).as_posix()
+            if file.stat().st_size <= self._largest_artifact:
+                self._client.log_artifact(self._run, str(file), artifact_path=None if folder == "." else folder)
+                continue
+            with file.open("rb") as content:
+                md5 = hashlib.file_digest(content, "md5").hexdigest()
+            reference = {"path": str(file), "bytes": file.stat().st_size, "md5": md5}
+            self._client.log_dict(self._run, reference, f"{folder}/{file.name}.reference.json")
+
+    def finish(self, *, succeeded: bool, last: bool) -> None:
+        # A run that was opened is closed even if something in between could not be recorded.
+        self.broken = not self._run
+        self._finish(succeeded, last)
 
     @_forgiving
-    def finish(self, *, succeeded: bool, last: bool) -> None:
+    def _finish(self, succeeded: bool, last: bool) -> None:
         status = "FINISHED" if succeeded else "FAILED"
         self._client.set_terminated(self._run, status=status)
         if last or not succeeded:
