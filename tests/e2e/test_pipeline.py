@@ -93,6 +93,38 @@ def test_a_run_leaves_one_parent_and_one_child_a_stage_with_all_that_was_made(fi
     assert {"teacher", "teacher.csv"} <= {entry.path for entry in client.list_artifacts(teacher.info.run_id)}
 
 
+def identity(repository: Repository, stage: str, workspace: str = ".") -> tuple[str, str]:
+    code = (
+        "import sys; from pathlib import Path; from slimline.paths import Paths; from slimline.runtime.fingerprint import identify; "
+        "one = identify(sys.argv[1], Paths(Path(sys.argv[2]).resolve())); print(one.fingerprint, one.execution)"
+    )
+    fingerprint, execution = repository.output("python", "-c", code, stage, workspace).split()
+    return fingerprint, execution
+
+
+def test_a_stage_is_known_by_what_it_depends_on_and_its_pipeline_by_what_none_of_them_made(finished: Repository) -> None:
+    prune, execution = identity(finished, "prune")
+    teacher, same_execution = identity(finished, "train_teacher")
+    assert prune != teacher
+    assert execution == same_execution
+    with appended(finished.root / "src/slimline/pruning/magnitude.py", "\n# edited\n"):
+        assert identity(finished, "prune") != (prune, execution)
+        edited_teacher, edited_execution = identity(finished, "train_teacher")
+        assert edited_teacher == teacher
+        assert edited_execution != execution
+
+
+def test_an_experiment_s_stage_has_an_identity_of_its_own(finished: Repository) -> None:
+    archive = finished.root / "data/raw/mnist.tar.xz"
+    with appended(archive, "some images"):
+        ours, theirs = identity(finished, "prepare"), identity(finished, "prepare", "experiments/mnist")
+        assert ours[0] != theirs[0]
+        assert ours[1] != theirs[1]
+        archive.write_text("other images")
+        assert identity(finished, "prepare", "experiments/mnist")[0] != theirs[0]
+        assert identity(finished, "prepare") == ours
+
+
 def test_an_experiment_with_another_parameter_compares_with_the_first(finished: Repository) -> None:
     finished.output("dvc", "exp", "run", "--set-param", "prune.amount=0.6", "--name", "harder")
     try:

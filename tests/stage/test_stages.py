@@ -130,6 +130,25 @@ def test_evaluation_reports_what_the_exported_files_answer_on_the_test_split(cha
     assert scorecard["data"]["test"] == len(images)
 
 
+def test_evaluation_measures_the_exported_file_and_sees_that_it_is_another_network(copy_of_chain: Copy) -> None:
+    chain = copy_of_chain()
+    expected = json.loads(chain.paths.scorecard.read_text())["models"]["teacher"]
+    chain.paths.model("pruned").onnx.write_bytes(chain.paths.model("teacher").onnx.read_bytes())
+    card = json.loads(chain.run("evaluate").paths.scorecard.read_text())["models"]["pruned"]
+    assert (card["accuracy"], card["ece"]) == (expected["accuracy"], expected["ece"])
+    assert card["export_agreement"] < 0.95
+
+
+def test_the_test_split_chooses_nothing(copy_of_chain: Copy, chain: Chain) -> None:
+    """Other test images, the same models to the byte."""
+    other = copy_of_chain()
+    labels = other.paths.prepared / "test" / "labels.npy"
+    np.save(labels, np.roll(np.load(labels), 7))
+    other.run("train_teacher", "distill_student", "prune", "quantize")
+    for name in MODELS:
+        assert other.paths.model(name).weights.read_bytes() == chain.paths.model(name).weights.read_bytes(), name
+
+
 def test_the_summary_holds_at_most_ten_numbers(chain: Chain) -> None:
     assert 5 <= len(json.loads(chain.paths.summary.read_text())) <= 10
 

@@ -152,3 +152,10 @@ def test_a_long_value_is_told_short(tmp_path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text(TEXT.replace("epochs: 30", f"epochs: {'x' * 5000}", 1))
     assert len(refusal(path)) < 400
+
+
+def test_smoothed_labels_under_a_teacher_are_refused(tmp_path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT.replace("optimizer: {name: adamw, lr: 0.005}", "label_smoothing: 0.1\n    optimizer: {name: adamw, lr: 0.005}"))
+    with pytest.raises(SlimlineError, match=r"distill: fit.label_smoothing is 0.1, but with a loss the teacher's outputs take its place"):
+        load(path)
