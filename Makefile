@@ -41,6 +41,6 @@ lint: setup ## format, lint, types, import floors
 ui: setup ## MLflow's pages on http://127.0.0.1:5000
 	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
 
-clean: ## remove the environment, caches and what the pipeline made; runs in mlflow.db stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
-	rm -rf data/prepared models metrics/[!s]*.json metrics/scorecard.json plots reports .dvc/cache .dvc/tmp
+clean: ## remove the environment, caches and what the pipeline made; data/raw and the runs in mlflow.db stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache src/*.egg-info dvc_plots
+	git clean -fdXq data/prepared models metrics plots reports .dvc/cache .dvc/tmp

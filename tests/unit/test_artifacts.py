@@ -258,7 +258,7 @@ def test_a_save_that_fails_leaves_the_old_model_whole(copy) -> None:
     with pytest.raises(ValueError, match="float"):
         save(copy, tiny.manifest().model_copy(update={"mean": (float("nan"),)}), model)
     assert {file: (copy.folder / file).read_bytes() for file in FILES} == before
-    assert [path.name for path in copy.folder.parent.iterdir() if "part" in path.name] == []
+    assert [path.name for path in copy.folder.parent.iterdir() if path.name.endswith(".part")] == []
 
 
 def packed_refused(path: Path, told: str) -> None:

@@ -73,6 +73,7 @@ class MlflowTracker:
         self.broken = False
         self._largest_artifact = largest_artifact
         self._run = ""  # until it is opened
+        self._step = -1
         self._open(experiment, stage, execution, fingerprint, commit)
 
     @_forgiving
@@ -110,8 +111,10 @@ class MlflowTracker:
 
     @_forgiving
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        # What is told without an epoch is final, so it comes after the last one: MLflow shows the newest step of a metric.
+        self._step = self._step + 1 if step is None else step
         now = get_current_time_millis()
-        self._client.log_batch(self._run, metrics=[Metric(name, float(value), now, step or 0) for name, value in values.items()])
+        self._client.log_batch(self._run, metrics=[Metric(name, float(value), now, self._step) for name, value in values.items()])
 
     @_forgiving
     def tags(self, values: Mapping[str, str]) -> None:

@@ -73,5 +73,5 @@ def _decode(content: bytes, origin: str) -> Image.Image:
         image = Image.open(BytesIO(content))
         image.load()
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise SlimlineError(f"{origin} is no readable image ({' '.join(str(error).split())}); mend or remove it") from error
+        raise SlimlineError(f"{origin} is no readable image ({type(error).__name__}); mend or remove it") from error
     return image
