@@ -125,7 +125,7 @@ def sealed(workspace: Repository) -> Iterator[Repository]:
 
 
 def test_no_permission_to_write_is_told(sealed: Repository) -> None:
-    refused(stage(sealed, "prepare"), "data", "mend it and run dvc repro again")
+    refused(stage(sealed, "prepare"), "data", "mend it and run the command again")
 
 
 def test_a_tracking_server_that_is_down_costs_one_line_and_no_training(workspace: Repository) -> None:

@@ -113,5 +113,5 @@ def test_json_takes_no_value_that_json_lacks_and_keeps_the_old_file(value, tmp_p
 
 
 def test_a_table_is_written_with_its_header_and_six_digits(tmp_path) -> None:
-    write_csv(tmp_path / "x.csv", [{"epoch": 1, "loss": 1 / 3}, {"epoch": 2, "loss": 1e-7}])
+    write_csv(tmp_path / "x.csv", [{"epoch": 1, "loss": 1 / 3}, {"epoch": 2, "loss": 1e-7}], ["epoch", "loss"])
     assert (tmp_path / "x.csv").read_text() == "epoch,loss\n1,0.333333\n2,1e-07\n"

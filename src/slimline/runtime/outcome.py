@@ -1,7 +1,7 @@
 """What every training stage leaves behind: the model's four files, its numbers, its training curve."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -55,7 +55,7 @@ def leave(stage: str, paths: Paths, *trained: Trained) -> Made:
     metrics = dict(numbers[own.name])
     for other in others:
         metrics |= {f"{other.name}/{key}": value for key, value in numbers[other.name].items()}
-    curves = [paths.curve(one.name) for one in trained if one.history]
+    curves = [paths.curve(one.name) for one in trained]
     files = (*(paths.model(one.name).folder for one in trained), *curves, paths.stage_metrics(stage))
     return Made(files, metrics, {"data.digest": describe(paths.prepared).digest})
 
@@ -77,8 +77,8 @@ def _save(one: Trained, paths: Paths, validation: Images) -> dict[str, float]:
 
     artifacts.save(target, one.manifest, one.model, check=check)
     (found,) = checks
-    if one.history:
-        write_csv(paths.curve(one.name), [asdict(row) for row in one.history])
+    # A model that was not trained has a curve too, one without rows: DVC expects every output of its stage.
+    write_csv(paths.curve(one.name), [asdict(row) for row in one.history], [column.name for column in fields(Epoch)])
     cost = measure(one.model, one.manifest.input_shape)
     return {
         "val/accuracy": accuracy(one.model, validation),

@@ -118,10 +118,11 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     write_json(paths.summary, summary)
     write_json(paths.latency, timings)
     cards = scorecard["models"]
-    write_csv(paths.tradeoff, [{"model": name, "packed_bytes": card["packed_bytes"], "accuracy": card["accuracy"]} for name, card in cards.items()])
+    columns = ("packed_bytes", "accuracy")
+    write_csv(paths.tradeoff, [{"model": name} | {key: card[key] for key in columns} for name, card in cards.items()], ["model", *columns])
     quantized = by_split["test"]["quantized"]
     pairs = zip(quantized.labels, quantized.predicted, strict=True)
-    write_csv(paths.confusion, [{"actual": data.classes[a], "predicted": data.classes[p]} for a, p in pairs])
+    write_csv(paths.confusion, [{"actual": data.classes[a], "predicted": data.classes[p]} for a, p in pairs], ["actual", "predicted"])
     curves = {name: paths.curve(name) for name in MODELS}
     write_text(paths.report, page(scorecard, timings, confusions, curves, data.classes, confidence=params.confidence))
 
