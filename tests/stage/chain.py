@@ -61,6 +61,7 @@ class Chain:
             block, run = RUNS[stage]
             torch.manual_seed(params.seed)
             torch.use_deterministic_algorithms(True)
+            torch.set_num_threads(1)  # last bits may differ between thread counts
             self.trackers[stage] = MemoryTracker()
             settings = Settings(params.seed, params.block("hardware", Hardware))
             self.made[stage] = run(changed(params.blocks[block], changes.get(block, {})), settings, self.paths, self.trackers[stage])
