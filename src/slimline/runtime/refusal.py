@@ -18,9 +18,8 @@ def refusing() -> Iterator[None]:
     except SlimlineError as error:
         _refuse(str(error))
     except OSError as error:
-        if error.errno is None:
-            raise
-        _refuse(f"{error.filename or 'a file'}: {error.strerror}; mend it and run the command again")
+        # numpy tells a short write without number or file name; the disk is full then.
+        _refuse(f"{error.filename or 'a file'}: {error.strerror or error}; mend it and run the command again")
 
 
 def _refuse(message: str) -> None:
