@@ -1,15 +1,23 @@
 """The smallest of everything: plugins' parameters for tests, networks whose batch norms have seen data, users' own methods."""
 
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import torch
-from PIL import Image
 from pydantic import Field
 from torch import Tensor, nn
 
 from slimline.artifacts import Manifest
-from slimline.data.sources.picture import Picture
+from slimline.data.prepare.arrays import Prepared, prepare
+from slimline.data.prepare.divide import SPLITS
+from slimline.data.sources.item import Item, Membership
 from slimline.models.network import network
+from slimline.params.data import Data
 
 MODEL = {"resnet": {"depth": 8, "width": 4}, "mobilenet": {"width": 8, "stages": [1, 2]}}
 LOSS = {"soft_hard": {"temperature": 3.0, "alpha": 0.7}}
@@ -60,10 +68,54 @@ def centred(model: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
     return model
 
 
-def pictures(count: int, *, classes: int = 2, size: int = 8, seed: int = 0, split: str | None = None) -> list[Picture]:
+def items(count: int, *, classes: int = 2, size: int = 8, seed: int = 0, split: str | None = None) -> list[Item]:
     """Distinct noisy grey images, the classes in turn."""
     levels = torch.randint(0, 256, (count, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)).numpy()
-    return [Picture(Image.fromarray(pixels), f"class {n % classes}", split, f"{split} {seed} {n}") for n, pixels in enumerate(levels)]
+    return [Item(pixels, Membership(f"class {n % classes}", split), f"{split} {seed} {n}", (n + 1) / count) for n, pixels in enumerate(levels)]
+
+
+def data(**changes: Any) -> Data:
+    """Block `data` for such images, with `changes`."""
+    source = {"name": "digits", "path": "photos"}
+    form = {"source": source, "size": 8, "channels": 1, "validation": 0.3, "test": 0.3, "label_noise": False}
+    return Data.model_validate(form | changes)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """Prepared images, read again."""
+
+    folder: Path
+    prepared: Prepared
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(self.prepared.description["classes"])
+
+    def images(self, split: str) -> np.ndarray:
+        return np.load(self.folder / split / "images.npy")
+
+    def labels(self, split: str) -> list[str]:
+        return [self.classes[label] for label in np.load(self.folder / split / "labels.npy")]
+
+    def files(self) -> dict[str, bytes]:
+        """Every file's bytes by its name."""
+        return {str(f.relative_to(self.folder)): f.read_bytes() for f in sorted(self.folder.rglob("*")) if f.is_file()}
+
+    def places(self) -> dict[bytes, set[str]]:
+        """The splits in which each image stands."""
+        where: dict[bytes, set[str]] = {}
+        for split in SPLITS:
+            for image in self.images(split):
+                where.setdefault(image.tobytes(), set()).add(split)
+        return where
+
+
+@contextmanager
+def prepared(images: Iterable[Item], *, seed: int = 0, workers: int = 1, **changes: Any) -> Iterator[Arrays]:
+    """`images` as the stage would prepare them, in a folder that goes with the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Arrays(Path(folder), prepare(images, data(**changes), Path(folder), seed=seed, workers=workers))
 
 
 class Plain(nn.Module):

@@ -1,6 +1,7 @@
 """`slimline …`: everything that is not a stage of the pipeline."""
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -9,12 +10,16 @@ from typing import Any
 
 from slimline.errors import SlimlineError
 from slimline.files import write_json, write_text
+from slimline.params.data import Data
 from slimline.params.evaluate import Evaluate
 from slimline.params.file import Params, load
 from slimline.params.tracking import Tracking
 from slimline.paths import Paths
 from slimline.report.record import made, renewed, results, rows
 from slimline.runtime.refusal import refusing
+
+DRIFT = 1
+"""Exit code of `data diff` above its limit."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,19 +30,49 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands.add_parser("check", help="check params.yaml as a whole").set_defaults(run=check)
     commands.add_parser("show", help="table of the models that the last run made").set_defaults(run=show)
     commands.add_parser("record", help="write the last run into results.json and the table of README.md").set_defaults(run=record)
+    fetching = commands.add_parser("fetch", help="download a well-known data set into data/raw")
+    fetching.add_argument("name", help="mnist, fashion_mnist or cifar10")
+    fetching.set_defaults(run=fetch)
+    about_data = commands.add_parser("data", help="questions about prepared data").add_subparsers(dest="about", required=True, metavar="COMMAND")
+    comparing = about_data.add_parser("diff", help="what changed between two versions, and whether it is more than chance")
+    for side in ("before", "after"):
+        comparing.add_argument(side, help="a folder of prepared data, a git revision, or . for what is prepared now")
+    comparing.add_argument("--json", action="store_true", help="print JSON")
+    comparing.add_argument("--limit", type=float, help="exit with 1 if a population stability index that chance does not explain is above this")
+    comparing.set_defaults(run=data_diff)
     given = parser.parse_args(arguments)
     workspace = given.workspace.resolve()
     sys.path.insert(0, str(workspace))
     with refusing():
-        given.run(Paths(workspace))
+        given.run(Paths(workspace), given)
 
 
-def check(paths: Paths) -> None:
+def check(paths: Paths, _given: argparse.Namespace) -> None:
     """Refuse a params.yaml that cannot be, before any stage runs."""
-    load(paths.params)
+    source = load(paths.params).block("data", Data).source["path"]
+    if not (paths.root / source).exists():
+        raise SlimlineError(f"{paths.params}: data.source.path: '{source}' does not exist; put the images there or name another path")
 
 
-def show(paths: Paths) -> None:
+def fetch(paths: Paths, given: argparse.Namespace) -> None:
+    """Download a data set and print what to write into params.yaml."""
+    from slimline.data.fetch import fetch as fetched  # these two take half a second to import, and `check` is quick
+
+    with contextlib.chdir(paths.root):
+        print(fetched(given.name, Path("data/raw")))
+
+
+def data_diff(paths: Paths, given: argparse.Namespace) -> None:
+    """Print what changed between two versions of the prepared data."""
+    from slimline.data.diff import difference_command
+    from slimline.runtime.revision import prepared_at
+
+    with prepared_at(given.before, paths) as before, prepared_at(given.after, paths) as after:
+        if not difference_command(before, after, as_program=given.json, limit=given.limit):
+            sys.exit(DRIFT)
+
+
+def show(paths: Paths, _given: argparse.Namespace) -> None:
     """Print every model of the last run beside the teacher, and where to look further."""
     params = load(paths.params)
     values = _last_run(paths, params)
@@ -53,7 +88,7 @@ def show(paths: Paths) -> None:
     print(f"Runs:    make ui, then http://127.0.0.1:5000 (experiment {params.block('tracking', Tracking).experiment})")
 
 
-def record(paths: Paths) -> None:
+def record(paths: Paths, _given: argparse.Namespace) -> None:
     """Write the last run into results.json and into the table of README.md, both beside params.yaml."""
     values = _last_run(paths, load(paths.params))
     if values["dirty"]:

@@ -60,6 +60,16 @@ class Paths:
     def prepared(self) -> Path:
         return self.root / "data" / "prepared"
 
+    @property
+    def origin(self) -> Path:
+        """Where the prepared images came from: the source as params.yaml names it."""
+        return self.root / "data" / "origin.json"
+
+    @property
+    def files(self) -> Path:
+        """The file that each prepared image was made of."""
+        return self.root / "data" / "files.csv"
+
     def model(self, name: str) -> ModelFolder:
         return ModelFolder(self.root / "models" / name)
 

@@ -1,16 +1,23 @@
-"""Laws of batches and augmentations."""
+"""Laws of batches: every sample once, whatever the batch size, the processes, the epoch of entry and the place of the images."""
 
+import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from slimline.data.augment import AUGMENTATIONS
-from slimline.data.batches import Ordered, Shuffled
+from slimline.data.batches import Mixing, Ordered, Shuffled
+from slimline.data.mix import MIXES
 from slimline.data.prepared import Images
-from slimline.registry import build
+from slimline.data.resident import resident
+from slimline.errors import SlimlineError
 
 SHIFT = ({"name": "shift", "pixels": 2},)
+EVERYTHING = tuple({"name": name, **({"pixels": 2} if name == "shift" else {})} for name in AUGMENTATIONS)
+"""Every augmentation, one after the other."""
+CPU = torch.device("cpu")
 counts, sizes, seeds = st.integers(1, 40), st.integers(1, 50), st.integers(0, 2**32 - 1)
+mixes = st.sampled_from([None, *(Mixing({"name": name}, 256) for name in MIXES)])
 
 
 def numbered(count: int) -> Images:
@@ -19,8 +26,22 @@ def numbered(count: int) -> Images:
     return Images(pixels, torch.arange(count))
 
 
+def speckled(count: int, channels: int = 1) -> Images:
+    return Images(torch.randint(0, 256, (count, channels, 7, 8), dtype=torch.uint8), torch.arange(count))
+
+
 def labels(batches) -> list[int]:
     return torch.cat([y for _, y in batches]).tolist()
+
+
+def same(ours, theirs) -> bool:
+    """The same batches, bit for bit."""
+    return all(torch.equal(x, other_x) and torch.equal(y, other_y) for (x, y), (other_x, other_y) in zip(ours, theirs, strict=True))
+
+
+def joined(parts) -> tuple[torch.Tensor, torch.Tensor]:
+    images, answers = zip(*parts, strict=True)
+    return torch.cat(images), torch.cat(answers)
 
 
 @given(counts, st.integers(2, 50), seeds)
@@ -40,13 +61,12 @@ def test_each_epoch_has_another_order_and_the_same_seed_the_same_orders(count, s
     epochs = [labels(first) for _ in range(3)]
     assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
     assert [labels(second) for _ in range(3)] == epochs
-    assert labels(Shuffled(numbered(count), size, seed, epoch=2)) == epochs[2], "a later epoch can be entered directly"
 
 
 @given(seeds, seeds)
 def test_another_seed_gives_another_order_and_other_augmentations(seed, other) -> None:
     assume(seed != other)
-    images = Images(torch.arange(30 * 64, dtype=torch.float32).reshape(30, 1, 8, 8).remainder(251).byte(), torch.arange(30))
+    images = speckled(30)
     assert labels(Shuffled(images, 30, seed)) != labels(Shuffled(images, 30, other))
     views = []
     for own in (seed, other):
@@ -63,12 +83,60 @@ def test_the_ordered_split_keeps_its_order_and_leaves_nothing_out(count, size) -
     assert torch.equal(torch.cat([x for x, _ in batches]) * 255, numbered(count).pixels.float())
 
 
-@given(st.integers(2, 12), st.integers(2, 12), seeds, st.sampled_from(sorted(AUGMENTATIONS)))
-def test_what_happens_to_a_sample_does_not_depend_on_the_size_of_its_batch(a, b, seed, name) -> None:
-    images = Images(torch.randint(0, 256, (a * b, 1, 8, 8), dtype=torch.uint8), torch.arange(a * b))
-    augment = SHIFT if name == "shift" else ({"name": name},)
-    one, other = (torch.cat([x for x, _ in Shuffled(images, size, seed, augment)]) for size in (a, b))
-    assert torch.equal(one, other)
+@given(counts, sizes, st.integers(1, 50))
+def test_in_the_ordered_split_every_image_counts_once_over_all_processes(count, size, ranks) -> None:
+    shares = [Ordered(numbered(count), size, rank, ranks) for rank in range(ranks)]
+    seen = [[int(y) for _, ys in share for y in ys] for share in shares]
+    assert [y for share in seen for y in share] == list(range(count))
+    assert max(map(len, seen)) - min(map(len, seen)) <= 1
+    assert [len(list(share)) for share in shares] == [len(share) for share in shares]
+    assert all(len(y) for share in shares for _, y in share)
+
+
+@given(counts, sizes, st.integers(1, 6), seeds, mixes)
+def test_processes_together_meet_exactly_the_batches_of_one(count, size, ranks, seed, mix) -> None:
+    images = speckled(count)
+    assume(min(count, size) >= ranks)
+    alone = list(Shuffled(images, size, seed, EVERYTHING, mix))
+    parts = [list(Shuffled(images, size, seed, EVERYTHING, mix, rank=rank, ranks=ranks)) for rank in range(ranks)]
+    steps = list(zip(*parts, strict=True))  # as many steps in each
+    assert len(steps) == len(Shuffled(images, size, seed, rank=0, ranks=ranks))
+    assert same([joined(step) for step in steps], alone[: len(steps)])
+    assert sum(len(y) for _, y in alone[len(steps) :]) < 2 * ranks, "no more is left out than would leave a process one image"
+    assert all(len(y) >= min(2, size // ranks, count // ranks) for step in steps for _, y in step)
+
+
+@given(st.integers(1, 20), st.integers(2, 20))
+def test_fewer_images_than_processes_in_a_batch_are_refused(count, ranks) -> None:
+    assume(count < ranks)
+    for images, size in ((40, count), (count, 40)):
+        with pytest.raises(SlimlineError, match=f"each of {ranks} processes needs one"):
+            Shuffled(numbered(images), size, 0, ranks=ranks)
+
+
+@given(st.integers(2, 12), st.integers(2, 12), seeds, mixes, st.sampled_from([1, 3]))
+def test_what_happens_to_a_sample_does_not_depend_on_the_size_of_its_batch(a, b, seed, mix, channels) -> None:
+    images = speckled(a * b, channels)
+    one, other = (joined(Shuffled(images, size, seed, EVERYTHING, mix)) for size in (a, b))
+    assert same([one], [other])
+
+
+@given(st.integers(0, 3), seeds, mixes)
+def test_a_resumed_run_meets_the_batches_that_it_would_have_met(epoch, seed, mix) -> None:
+    images = speckled(9)
+    whole = Shuffled(images, 4, seed, EVERYTHING, mix)
+    for _ in range(epoch):
+        list(whole)
+    assert same(list(whole), list(Shuffled(images, 4, seed, EVERYTHING, mix, epoch=epoch)))
+
+
+@given(counts, sizes, seeds, mixes)
+def test_batches_are_the_same_resident_or_read_ahead(count, size, seed, mix) -> None:
+    images = speckled(count)
+    near, far = (resident(images, CPU, limit) for limit in (1, 0))
+    assert type(near) is not type(far)
+    assert same(list(Shuffled(near, size, seed, EVERYTHING, mix)), list(Shuffled(far, size, seed, EVERYTHING, mix)))
+    assert same(list(Ordered(near, size)), list(Ordered(far, size)))
 
 
 @given(seeds)
@@ -86,27 +154,28 @@ def test_augmentation_changes_images_anew_each_epoch_but_keeps_them_with_their_l
     assert not torch.equal(views[0], views[1])
 
 
-@given(st.integers(1, 3), st.integers(1, 6), seeds)
-def test_a_shift_is_that_of_the_naive_loop(pixels, count, seed) -> None:
-    images = torch.rand(count, 2, 5, 6)
-    samples = torch.randperm(count)
-    shifted = build(AUGMENTATIONS, {"name": "shift", "pixels": pixels}, count, torch.Generator().manual_seed(seed))(images, samples)
-    offsets = torch.randint(0, 2 * pixels + 1, (count, 2), generator=torch.Generator().manual_seed(seed)) - pixels
-    expected = torch.zeros_like(images)
-    for n in range(count):
-        down, right = offsets[samples[n]].tolist()
-        for row in range(5):
-            for column in range(6):
-                if 0 <= row + down < 5 and 0 <= column + right < 6:
-                    expected[n, :, row, column] = images[n, :, row + down, column + right]
-    assert torch.equal(shifted, expected)
+@given(st.integers(1, 40), seeds)
+def test_a_mixed_label_tells_how_much_of_each_image_is_seen(count, seed) -> None:
+    """Images of one colour, its own for each: the mean of a mixed one is that of the colours under its label."""
+    colours = torch.arange(count) * 5
+    images = Images(colours.byte()[:, None, None, None].expand(count, 1, 6, 7).contiguous(), torch.arange(count))
+    for name in MIXES:
+        for x, y in Shuffled(images, 8, seed, mix=Mixing({"name": name}, count)):
+            assert y.shape == (len(x), count)
+            assert torch.allclose(y.sum(1), torch.ones(len(x)))
+            assert (y >= 0).all()
+            assert torch.allclose(x.mean((1, 2, 3)), y @ (colours / 255), atol=1e-5)
 
 
-def test_a_shift_reaches_every_distance_in_each_direction() -> None:
-    images = torch.zeros(400, 1, 5, 5)
-    images[:, 0, 2, 2] = 1
-    shifted = build(AUGMENTATIONS, {"name": "shift", "pixels": 2}, 400, torch.Generator().manual_seed(0))(images, torch.arange(400))
-    assert (shifted.sum(0) > 0).all()
+def test_partners_come_from_the_whole_split_and_not_from_the_batch() -> None:
+    met = torch.zeros(20, 20)
+    for epoch in range(60):
+        for _, y in Shuffled(numbered(20), 2, 0, mix=Mixing({"name": "mixup", "alpha": 50.0}, 20), epoch=epoch):
+            for row in y:
+                pair = row.nonzero().flatten()
+                met[pair[0], pair[-1]] += 1
+    met = met + met.T
+    assert (met.fill_diagonal_(1) > 0).all()
 
 
 def test_the_last_epochs_of_the_largest_seed_still_run() -> None:

@@ -12,8 +12,8 @@ from slimline.params.file import BLOCKS
 from slimline.paths import STAGES
 
 ROOT = Path(__file__).parents[2]
-BY_FILE = ("params", "runtime", "stages")
-"""Packages whose files are listed one by one: a stage uses some of them, and not its neighbours'."""
+BY_FILE = ("data", "params", "runtime", "stages")
+"""Packages whose files, and packages within, are listed one by one: a stage uses some of them, and not its neighbours'."""
 
 
 def pipeline(path: str) -> dict[str, Any]:
@@ -30,7 +30,9 @@ def imported(script: Path, graph: grimp.ImportGraph) -> set[str]:
         folder = ROOT / "src/slimline" / package
         if folder.is_dir() and package not in BY_FILE:
             paths.add(f"src/slimline/{package}")
-        elif not (folder.is_dir() and not rest):  # the empty __init__ of a package that is listed by file
+        elif rest and (folder / rest[0]).is_dir():
+            paths.add(f"src/slimline/{package}/{rest[0]}")
+        elif rest or not folder.is_dir():  # else the empty __init__ of a package that is listed by file
             paths.add("src/slimline/" + "/".join([package, *rest]) + ".py")
     return paths
 

@@ -24,7 +24,7 @@ def test_every_shipped_file_is_valid(path) -> None:
 def test_values_arrive_typed_and_defaults_filled_in() -> None:
     params = load(Path(__file__).with_name("shipped_params.yaml"))
     teacher = params.block("teacher", Teacher)
-    assert teacher.fit.augment == ({"name": "shift", "pixels": 1},)
+    assert teacher.fit.augment == ({"name": "shift", "pixels": 1, "outside": "black"},)
     assert teacher.fit.optimizer == {"name": "adamw", "lr": 0.003}
     assert plain(params.block("distill", Distill))["fit"]["label_smoothing"] == 0.0
 
@@ -47,14 +47,23 @@ def test_a_number_in_scientific_notation_is_a_number(tmp_path) -> None:
 
 
 BLOCK = "seed, data, teacher, distill, prune, quantize, evaluate, hardware, tracking"
-FIT = "epochs, batch_size, optimizer, schedule, weight_decay, label_smoothing, augment"
+HARDWARE = "threads, workers, resident_mb"
+FIT = "epochs, batch_size, optimizer, schedule, weight_decay, label_smoothing, augment, mix"
 SLIPS = {
     # what was done: (text, its replacement, what must be told after the file's name)
     "misspelt block": ("teacher:\n", "techer:\n", f"techer: no such block; did you mean teacher? allowed here: {BLOCK}"),
     "alien block": ("seed: 0", "zzz: 1\nseed: 0", f"zzz: no such block; allowed here: {BLOCK}"),
     "missing block": ("hardware:\n  threads: 2\n", "", f"hardware: missing; needed are {BLOCK}"),
-    "null block": ("hardware:\n  threads: 2\n", "hardware:\n", "hardware: found null; a mapping is needed, with the keys threads"),
-    "text for a block": ("hardware:\n  threads: 2\n", "hardware: 2\n", "hardware: found 2; a mapping is needed, with the keys threads"),
+    "null block": (
+        "hardware:\n  threads: 2\n",
+        "hardware:\n",
+        f"hardware: found null; a mapping is needed, with the keys threads, workers, resident_mb",
+    ),
+    "text for a block": (
+        "hardware:\n  threads: 2\n",
+        "hardware: 2\n",
+        f"hardware: found 2; a mapping is needed, with the keys threads, workers, resident_mb",
+    ),
     "missing seed": ("seed: 0", "", f"seed: missing; needed are {BLOCK}"),
     "misspelt key": ("epochs: 30", "epoch: 30", f"teacher.fit.epoch: no such parameter; did you mean epochs? allowed here: {FIT}"),
     "alien key": ("criterion: {", "zzz: 1\n  criterion: {", "prune.zzz: no such parameter; allowed here: criterion, amount, layer_limit"),
@@ -101,7 +110,7 @@ SLIPS = {
     "no batch sizes": ("[1, 64]", "[]", "evaluate.latency.batch_sizes: found []; it should have at least 1 item"),
     "empty batch": ("[1, 64]", "[1, 0]", "evaluate.latency.batch_sizes.1: found 0; it should be greater than or equal to 1"),
     "list for a number": ("[1, 64]", "[1, [64]]", "evaluate.latency.batch_sizes.1: found [64]; it should be a valid integer"),
-    "key twice": ("amount: 0.5", "amount: 0.5\n  amount: 0.6", 'no valid YAML: line 38: found duplicate key "amount"'),
+    "key twice": ("amount: 0.5", "amount: 0.5\n  amount: 0.6", 'no valid YAML: line 42: found duplicate key "amount"'),
     "broken YAML": ("seed: 0", "seed: [0", "no valid YAML: line"),
     "tab": ("  amount: 0.5", "\tamount: 0.5", "no valid YAML: line"),
 }

@@ -1,6 +1,9 @@
-"""Sources: each gives pictures; files that are none are refused by name."""
+"""Sources of image files: folder, zip and tar give the same; what folders mean; what is no image is refused by name."""
 
+import io
+import os
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -8,133 +11,239 @@ import pytest
 from PIL import Image
 
 import tiny
-from slimline.data.prepare import Prepared, arrange
-from slimline.data.sources import SOURCES
-from slimline.data.sources.picture import Picture
+from slimline.data.sources import SOURCES, layout
+from slimline.data.sources.item import Folder, Item, Membership, Unreadable
 from slimline.errors import SlimlineError
 from slimline.registry import build
 
 IMAGES = {"name": "images", "path": "photos"}
-FOLDERS = {"images": IMAGES, "digits": {"name": "digits", "path": "anything"}}
-"""A spec for each source; `photos` holds what `photos` below makes."""
+DIGITS = {"name": "digits", "path": "anything"}
+TARS = {"tar": "w", "tar.gz": "w:gz", "tar.xz": "w:xz", "tar.bz2": "w:bz2"}
+ARCHIVES = [*TARS, "zip"]
+
+
+def pack(folder: Path, suffix: str) -> Path:
+    """`folder` as an archive beside it."""
+    target = folder.with_name(f"{folder.name}.{suffix}")
+    if suffix == "zip":
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as zipped:
+            for file in sorted(folder.rglob("*")):
+                zipped.write(file, file.relative_to(folder))
+    else:
+        with tarfile.open(target, TARS[suffix]) as archive:  # type: ignore[call-overload]
+            archive.add(folder, arcname=".")
+    return target
+
+
+def save(place: Path, pixels: np.ndarray | None = None) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((8, 8), np.uint8) if pixels is None else pixels).save(place)
+
+
+def read(root: Path, path: str = "photos") -> list[Item]:
+    return list(build(SOURCES, {"name": "images", "path": path}, root))
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory) -> Path:
-    """A folder of forty PNG images in two classes, and the same as archives."""
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of eighty PNG images in two classes, and the same as archives."""
     root = tmp_path_factory.mktemp("sources")
-    for number, picture in enumerate(tiny.pictures(80)):
-        place = root / "photos" / picture.label / f"{number}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        picture.image.save(place)
+    for number, item in enumerate(tiny.items(80)):
+        save(root / "photos" / item.belongs.label / f"{number}.png", item.content)
     (root / "photos" / "class 0" / "notes.txt").write_text("no image, and not called one")
     (root / "photos" / "class 0" / ".hidden.png").write_text("neither")
-    for suffix, mode in {"tar": "w", "tar.gz": "w:gz", "tar.xz": "w:xz", "tar.bz2": "w:bz2"}.items():
-        with tarfile.open(root / f"photos.{suffix}", mode) as archive:  # type: ignore[call-overload]
-            archive.add(root / "photos", arcname=".")
+    (root / "photos" / "__MACOSX").mkdir()
+    (root / "photos" / "__MACOSX" / "1.png").write_text("what a Mac adds")
+    for suffix in ARCHIVES:
+        pack(root / "photos", suffix)
     return root
 
 
-def prepared(root: Path, path: str) -> Prepared:
-    pictures = build(SOURCES, {"name": "images", "path": path}, root)
-    return arrange(pictures, size=8, channels=1, validation=0.3, test=0.3, seed=0)
+@pytest.mark.parametrize("name", ["digits", "images"])
+def test_a_source_tells_how_far_it_is(name: str, root: Path) -> None:
+    shares = [item.share for item in build(SOURCES, {"digits": DIGITS, "images": IMAGES}[name], root)]
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-1] == 1
 
 
-@pytest.mark.parametrize("name", sorted(SOURCES))
-def test_a_source_gives_labelled_pictures_of_at_least_two_classes(name, root) -> None:
-    pictures = list(build(SOURCES, FOLDERS.get(name, {"name": name}), root))
-    assert all(isinstance(picture, Picture) for picture in pictures)
-    assert all(picture.split in ("train", "test", None) and picture.origin for picture in pictures)
-    assert all(picture.image.width >= 1 and picture.image.height >= 1 for picture in pictures)
-    assert len({picture.label for picture in pictures}) >= 2
-
-
-def test_the_digits_are_1797_images_of_ten_classes_over_the_full_range_of_grey(root) -> None:
-    pictures = list(build(SOURCES, FOLDERS["digits"], root))
-    assert len(pictures) == 1797
-    assert {picture.label for picture in pictures} == set("0123456789")
-    levels = np.unique(np.stack([np.asarray(picture.image) for picture in pictures]))
+def test_the_digits_are_1797_images_of_ten_classes_over_the_full_range_of_grey(root: Path) -> None:
+    items = list(build(SOURCES, DIGITS, root))
+    assert len(items) == 1797
+    assert {item.belongs for item in items} == {Membership(digit) for digit in "0123456789"}
+    levels = np.unique(np.stack([item.content for item in items]))
     assert (levels.min(), levels.max(), len(levels)) == (0, 255, 17)
 
 
-@pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tar.xz", "tar.bz2"])
-def test_an_archive_gives_the_very_same_arrays_as_the_folder_it_was_made_of(suffix, root) -> None:
-    folder, archive = prepared(root, "photos"), prepared(root, f"photos.{suffix}")
-    assert folder.classes == archive.classes
-    for split in folder.splits:
-        assert np.array_equal(folder.splits[split].images, archive.splits[split].images)
-        assert np.array_equal(folder.splits[split].labels, archive.splits[split].labels)
+@pytest.mark.parametrize("suffix", ARCHIVES)
+def test_an_archive_gives_the_very_same_bytes_as_the_folder_it_was_made_of(suffix: str, root: Path) -> None:
+    with tiny.prepared(read(root)) as folder, tiny.prepared(read(root, f"photos.{suffix}")) as archive:
+        assert folder.files() == archive.files()
+        assert folder.prepared.report["images"]["found"] == 80
 
 
-def test_every_image_of_the_folder_is_found_and_nothing_else(root) -> None:
-    assert sum(len(split.labels) for split in prepared(root, "photos").splits.values()) == 80
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        ("cat dog", "cat dog"),
+        ("photos/cat photos/dog", "cat dog"),
+        ("a/b/cat a/b/dog", "cat dog"),
+        ("cat/2019 cat/2020 dog", "cat cat dog"),
+        ("photos/cat/2019 photos/dog/2019/may", "cat dog"),
+        ("train/cat train/dog test/cat test/dog", "cat:train dog:train cat:test dog:test"),
+        ("Training/cat VAL/cat testing/dog", "cat:train cat:validation dog:test"),
+        ("mnist/train/3 mnist/train/5 mnist/test/3", "3:train 5:train 3:test"),
+        ("train/cat train/dog", "cat:train dog:train"),
+        ("train/cat/2019 test/dog/far", "cat:train dog:test"),
+        ("car plane train", "car plane train"),
+        ("car/red plane/blue train/green", "car plane train"),
+        ("test train", "test train"),
+        ("cat/train cat/test dog/train", "cat:train cat:test dog:train"),
+    ],
+)
+def test_folders_are_read_as_their_owner_meant_them(folders: str, expected: str) -> None:
+    known = [Folder(tuple(folder.split("/"))) for folder in folders.split()]
+    members = [Membership(label, split or None) for label, _, split in (word.partition(":") for word in expected.split())]
+    assert list(layout.read(known).values()) == members
 
 
-@pytest.mark.parametrize(("folder", "split"), [("train", "train"), ("Training", "train"), ("TEST", "test"), ("testing", "test"), ("other", None)])
-def test_a_folder_above_the_classes_names_the_split(folder, split, tmp_path) -> None:
-    place = tmp_path / "photos" / folder / "cat" / "1.png"
-    place.parent.mkdir(parents=True)
-    Image.new("L", (8, 8)).save(place)
-    (picture,) = build(SOURCES, IMAGES, tmp_path)
-    assert (picture.label, picture.split) == ("cat", split)
+@pytest.mark.parametrize(
+    ("folders", "message"),
+    [("train/cat test/cat extra/cat", "extra/ stands beside the splits test, train"), ("train/cat train", "images lie in train/ itself")],
+)
+def test_folders_that_can_be_read_two_ways_are_refused(folders: str, message: str) -> None:
+    with pytest.raises(SlimlineError, match=message):
+        layout.read([Folder(tuple(folder.split("/"))) for folder in folders.split()])
 
 
-def png() -> bytes:
-    from io import BytesIO
+def test_links_in_a_folder_are_followed_but_not_in_circles_and_not_to_nothing(tmp_path: Path) -> None:
+    save(tmp_path / "elsewhere" / "1.png")
+    save(tmp_path / "photos" / "cat" / "1.png")
+    (tmp_path / "photos" / "dog").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "cat" / "again").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos" / "cat" / "gone.png").symlink_to(tmp_path / "nothing")
+    os.mkfifo(tmp_path / "photos" / "cat" / "pipe.png")
+    items = {item.origin: item for item in read(tmp_path)}
+    assert sorted(items) == ["cat/1.png", "cat/gone.png", "cat/pipe.png", "dog/1.png"]
+    assert all("no regular file" in items[f"cat/{name}.png"].content.reason for name in ("gone", "pipe"))
 
-    buffer = BytesIO()
-    tiny.pictures(1, size=64)[0].image.save(buffer, "png")
+
+def header(name: str, kind: bytes = tarfile.REGTYPE, target: str = "", size: int = 0) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.size = kind, target, size
+    return member
+
+
+@pytest.mark.parametrize(
+    ("member", "reason"),
+    [
+        (header("cat/1.png", tarfile.SYMTYPE, "/etc/passwd"), "is a link"),
+        (header("cat/1.png", tarfile.LNKTYPE, "../../x"), "is a link"),
+        (header("cat/1.png", tarfile.CHRTYPE), "is no regular file"),
+        (header("cat/1.png", tarfile.FIFOTYPE), "is no regular file"),
+        (header("../cat/1.png"), "leads out of its archive"),
+        (header("/cat/1.png"), "leads out of its archive"),
+        (header("cat/../../dog/1.png"), "leads out of its archive"),
+        (header("1.png"), "lies in no class folder"),
+        (header("cat/1.heic"), r"of a format that is not read \(.heic\)"),
+        (header("caf\udce9/1.png"), "not UTF-8"),
+    ],
+)
+def test_what_an_archive_should_not_hold_is_named(member: tarfile.TarInfo, reason: str, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "photos", "w") as archive:
+        archive.addfile(member)
+    with pytest.raises(SlimlineError, match=reason) as refusal, tiny.prepared(read(tmp_path)):
+        pass
+    assert member.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", ["link", "encrypted", "crc", "parent"])
+def test_what_a_zip_should_not_hold_is_named(kind: str, tmp_path: Path) -> None:
+    member, content = zipfile.ZipInfo("cat/1.png" if kind != "parent" else "../cat/1.png"), b"0123456789" * 9
+    if kind == "link":
+        member.external_attr = 0o120777 << 16
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr(member, content)
+    raw = bytearray(stream.getvalue())
+    if kind == "encrypted":
+        raw[6] |= 1
+        raw[raw.index(b"PK\1\2") + 8] |= 1
+    if kind == "crc":
+        raw[raw.index(content)] ^= 1
+    (tmp_path / "photos").write_bytes(raw)
+    (item,) = read(tmp_path)
+    assert isinstance(item.content, Unreadable)
+    expected = {"link": "symbolic link", "encrypted": "is encrypted", "crc": "cannot be unpacked", "parent": "leads out of its archive"}
+    assert expected[kind] in item.content.reason
+
+
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    block = header("./PaxHeaders/x", tarfile.XHDTYPE, size=2**40).tobuf(tarfile.GNU_FORMAT)
+    (tmp_path / "photos").write_bytes(block + bytes(10240))
+    with pytest.raises(SlimlineError, match="a header of 1,099,511,627,776 bytes"):
+        read(tmp_path)
+
+
+def test_a_path_that_does_not_exist_is_refused_with_its_key(tmp_path: Path) -> None:
+    with pytest.raises(SlimlineError, match=r"data.source.path: 'photos' does not exist"):
+        read(tmp_path)
+
+
+def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    (tmp_path / "photos" / "cat" / "notes.txt").write_text("x")
+    with pytest.raises(SlimlineError, match="no image found; expected CLASS/IMAGE"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ARCHIVES)
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
+def test_a_truncated_archive_is_refused_by_name(suffix: str, share: float, root: Path, tmp_path: Path) -> None:
+    content = (root / f"photos.{suffix}").read_bytes()
+    (tmp_path / f"photos.{suffix}").write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(SlimlineError, match=f"photos.{suffix}: no readable archive"):
+        read(tmp_path, f"photos.{suffix}")
+
+
+def test_a_file_that_is_no_archive_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "photos").write_text("not an archive at all\n" * 100)
+    with pytest.raises(SlimlineError, match="no readable archive"):
+        read(tmp_path)
+
+
+def encoded(pixels: np.ndarray, kind: str = "png") -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind)
     return buffer.getvalue()
 
 
+NOISE = np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)
 BAD = {
     "zero bytes": ("cat/bad.png", b""),
-    "truncated": ("cat/bad.png", png()[:2000]),
+    "truncated": ("cat/bad.png", encoded(NOISE)[:2000]),
     "HTML called an image": ("cat/bad.jpg", b"<!doctype html><p>404 not found"),
     "random bytes": ("cat/bad.webp", bytes(range(256)) * 9),
-    "in no class folder": ("bad.png", png()),
+    "one pixel": ("cat/bad.png", encoded(NOISE[:1, :1])),
+    "a bomb": ("cat/bad.png", encoded(np.zeros((2000, 2000), np.uint8))),
+    "in no class folder": ("bad.png", encoded(NOISE)),
 }
 
 
 @pytest.mark.parametrize("kind", BAD)
-@pytest.mark.parametrize("archived", [False, True])
-def test_a_file_that_is_no_image_is_refused_by_name(kind, archived, tmp_path) -> None:
+@pytest.mark.parametrize("suffix", [None, "tar.gz", "zip"])
+def test_a_file_that_is_no_image_is_refused_by_name_or_left_out_and_listed(kind: str, suffix: str | None, tmp_path: Path) -> None:
     name, content = BAD[kind]
-    place = tmp_path / "photos" / name
-    place.parent.mkdir(parents=True)
-    place.write_bytes(content)
-    spec = IMAGES
-    if archived:
-        with tarfile.open(tmp_path / "photos.tar.gz", "w:gz") as archive:
-            archive.add(tmp_path / "photos", arcname=".")
-        spec = {"name": "images", "path": "photos.tar.gz"}
-    with pytest.raises(SlimlineError, match=name) as refusal:
-        list(build(SOURCES, spec, tmp_path))
+    for number, item in enumerate(tiny.items(60)):
+        save(tmp_path / "photos" / item.belongs.label / f"{number}.png", item.content)
+    (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "photos" / name).write_bytes(content)
+    path = "photos" if suffix is None else pack(tmp_path / "photos", suffix).name
+    with pytest.raises(SlimlineError, match=f"'{name}' (is|has|lies)") as refusal, tiny.prepared(read(tmp_path, path), largest_pixels=10_000):
+        pass
     assert "\n" not in str(refusal.value)
-
-
-def test_a_path_that_does_not_exist_is_refused_with_its_key(tmp_path) -> None:
-    with pytest.raises(SlimlineError, match=r"data.source.path: 'photos' does not exist"):
-        list(build(SOURCES, IMAGES, tmp_path))
-
-
-def test_a_folder_without_images_is_refused(tmp_path) -> None:
-    (tmp_path / "photos" / "cat").mkdir(parents=True)
-    (tmp_path / "photos" / "cat" / "notes.txt").write_text("x")
-    with pytest.raises(SlimlineError, match="no image found; expected CLASS/IMAGE"):
-        list(build(SOURCES, IMAGES, tmp_path))
-
-
-@pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tar.xz", "tar.bz2"])
-@pytest.mark.parametrize("share", [0.05, 0.5, 0.9])
-def test_a_truncated_archive_is_refused_by_name(suffix, share, root, tmp_path) -> None:
-    content = (root / f"photos.{suffix}").read_bytes()
-    (tmp_path / f"photos.{suffix}").write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(SlimlineError, match=f"photos.{suffix}"):
-        list(build(SOURCES, {"name": "images", "path": f"photos.{suffix}"}, tmp_path))
-
-
-def test_a_file_that_is_no_archive_is_refused(tmp_path) -> None:
-    (tmp_path / "photos").write_text("not an archive at all\n" * 100)
-    with pytest.raises(SlimlineError, match="no readable tar archive"):
-        list(build(SOURCES, IMAGES, tmp_path))
+    with tiny.prepared(read(tmp_path, path), largest_pixels=10_000, unreadable="skip") as made:
+        assert [fault["file"] for fault in made.prepared.report["unreadable"]] == [name]
+        assert made.prepared.report["images"]["unreadable"] == 1
+        assert len(made.classes) == 2
+        assert any("1 of 61 images were left out" in note for note in made.prepared.report["notes"])

@@ -1,5 +1,6 @@
 """What one `fit` does to a network: which epoch stays, what decays, which statistics move."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +9,19 @@ import torch
 from torch import nn
 
 import tiny
-from slimline.data.prepare import arrange, write
 from slimline.params.fit import Fit
+from slimline.params.hardware import Hardware
 from slimline.registry import bind
 from slimline.runtime.classifier import Classifier, Epoch
 from slimline.runtime.fit import fit
 from slimline.runtime.objectives import LabelsAlone
 from slimline.runtime.optimizers import OPTIMIZERS
 from slimline.runtime.schedules import SCHEDULES
+from slimline.runtime.script import Settings
 from slimline.stages.quantize import Quantize
 from slimline.tracking.memory import MemoryTracker
+
+HERE = Settings(seed=0, hardware=Hardware(threads=1))
 
 
 def settings(**changes: object) -> Fit:
@@ -26,9 +30,9 @@ def settings(**changes: object) -> Fit:
 
 
 @pytest.fixture
-def prepared(tmp_path: Path) -> Path:
-    write(arrange(tiny.pictures(90, classes=3), size=8, channels=1, validation=0.3, test=0.3, seed=0), tmp_path, name="tiny")
-    return tmp_path
+def prepared() -> Iterator[Path]:
+    with tiny.prepared(tiny.items(90, classes=3)) as made:
+        yield made.folder
 
 
 def network() -> nn.Module:
@@ -37,19 +41,19 @@ def network() -> nn.Module:
 
 def test_the_best_epoch_by_validation_stays_and_among_equals_the_one_with_the_lowest_loss(prepared: Path) -> None:
     module = Classifier(network(), settings(epochs=6, optimizer={"name": "adamw", "lr": 0.3}), LabelsAlone(0.0))
-    kept = fit(module, prepared, module.fit_params, seed=0, tracker=MemoryTracker())
+    kept = fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker())
     assert kept == max(module.history, key=lambda row: (row.val_accuracy, -row.val_loss))
     assert len(module.history) == 6
     assert kept != module.history[-1], "choose settings under which the last epoch is not the best, or this test sees nothing"
     again = Classifier(module.model, settings(epochs=1, optimizer={"name": "sgd", "lr": 1e-30}), LabelsAlone(0.0))
-    row = fit(again, prepared, again.fit_params, seed=0, tracker=MemoryTracker())
+    row = fit(again, prepared, again.fit_params, HERE, tracker=MemoryTracker())
     assert row.val_accuracy == kept.val_accuracy
 
 
 def test_every_epoch_reaches_the_tracker(prepared: Path) -> None:
     tracker = MemoryTracker()
     module = Classifier(network(), settings(), LabelsAlone(0.0))
-    fit(module, prepared, module.fit_params, seed=0, tracker=tracker, prefix="control/")
+    fit(module, prepared, module.fit_params, HERE, tracker=tracker, prefix="control/")
     assert [(name, step) for name, _, step in tracker.recorded_metrics if "accuracy" in name] == [("control/val/accuracy", s) for s in range(3)]
     assert all(isinstance(row, Epoch) for row in module.history)
 
@@ -64,7 +68,7 @@ def test_norms_and_biases_do_not_decay(prepared: Path) -> None:
             return logits.sum() * 0
 
     module = Classifier(model, settings(epochs=1, weight_decay=0.5, optimizer={"name": "sgd", "lr": 0.1}), Nothing())
-    fit(module, prepared, module.fit_params, seed=0, tracker=MemoryTracker())
+    fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker())
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert moved == {"0.weight", "5.weight"}
 
@@ -73,7 +77,7 @@ def test_a_model_from_disk_is_trained_in_train_mode(prepared: Path) -> None:
     model = network().eval()
     before = model[1].running_mean.clone()  # type: ignore[index, union-attr]
     module = Classifier(model, settings(epochs=1), LabelsAlone(0.0))
-    fit(module, prepared, module.fit_params, seed=0, tracker=MemoryTracker())
+    fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker())
     assert not torch.equal(model[1].running_mean, before)  # type: ignore[index, union-attr]
 
 

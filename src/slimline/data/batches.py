@@ -1,73 +1,142 @@
-"""Batches cut from resident tensors: no work a sample in Python."""
+"""Batches cut from a split by whole tensors: no work a sample in Python.
+
+Several processes share a split by `rank` and `ranks`: process `rank` of `ranks` meets its own part of every batch.
+"""
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int64
+import torch.nn.functional as F
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
+from slimline.core.labels import Labels
 from slimline.data.augment import AUGMENTATIONS
+from slimline.data.augment.draws import Draws
+from slimline.data.mix import MIXES
 from slimline.data.prepared import Images
+from slimline.data.resident import Mapped
+from slimline.errors import SlimlineError
 from slimline.registry import Spec, build
 
-Batch = tuple[Float[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]
+Batch = tuple[Float[Tensor, "batch channels height width"], Labels]
 
 
-def scaled(pixels: Tensor) -> Tensor:
+def scaled(pixels: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """uint8 pixels as float32 in [0, 1]."""
-    return pixels.float() / 255
+    return pixels.float().div_(255)
 
 
 @dataclass
 class Ordered:
-    """A split in its own order, every image once: for validation and test."""
+    """A split in its own order, every image once over all processes: for validation and test.
 
-    images: Images
+    Each process takes one stretch, cut into batches of its own; stretches differ by one image at most, and are empty where images
+    are fewer than processes.
+    """
+
+    images: Images | Mapped
     batch_size: int
+    rank: int = 0
+    ranks: int = 1
 
     def __len__(self) -> int:
-        return -(-len(self.images) // self.batch_size)
+        own = (len(self.images) + self.ranks - 1 - self.rank) // self.ranks
+        return -(-own // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        for start in range(0, len(self.images), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            yield scaled(self.images.pixels[part]), self.images.labels[part]
+        own = torch.arange(len(self.images), device=self.images.home).tensor_split(self.ranks)[self.rank]
+        for _, pixels, labels in self.images.gathered(own.split(self.batch_size)[: len(self)]):
+            yield scaled(pixels), labels
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """A mix, and the number of classes among which its labels are shares."""
+
+    spec: Spec
+    classes: int
 
 
 @dataclass
 class Shuffled:
     """A split in a new order each epoch, augmented.
 
-    The order of epoch e is decided by (seed, e), and what happens to a sample by (seed, e, sample), whatever the batch size.
-    The last batch may be smaller; one of a single image is left out, since batch statistics of one image are undefined.
+    The order of epoch e is decided by (seed, e), and what happens to a sample by (seed, e, sample): its view has the same bits
+    whatever the batch size, the number of processes, the epoch at which a run was resumed, and the place of the images.
+
+    `batch_size` counts the images of a step over all processes. Each step's batch is cut over these, parts differing by one image at
+    most, so that together they meet exactly the batches of a single process. (Where parts differ, a mean over processes of the means
+    over their parts is not quite the mean over the batch; choose a batch size that the processes divide.)
+
+    The last batch may be smaller. Where it would leave a process less than two images it is left out, in all of them, unless it is the
+    only one: batch statistics of one image are undefined, and a process without a batch would keep the others waiting.
 
     `epoch` counts the passes made; set it to continue at a later one.
+
+    Args:
+        augment: specs of augmentations, in order.
+        mix: each image with another of the whole split, drawn by (seed, epoch, sample) too and seen as augmented itself; None: unmixed.
+
+    Raises:
+        SlimlineError: a batch, or a split, of fewer images than processes.
     """
 
-    images: Images
+    images: Images | Mapped
     batch_size: int
     seed: int
     augment: Sequence[Spec] = ()
+    mix: Mixing | None = None
     epoch: int = 0
+    rank: int = 0
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        if min(self.batch_size, len(self.images)) < self.ranks:
+            raise SlimlineError(
+                f"fit.batch_size is {self.batch_size} and the split {len(self.images)} images; in a batch each of {self.ranks} processes needs one"
+            )
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.images), self.batch_size)
-        return whole + (rest > 1 or (whole == 0 and rest > 0))
+        return whole + (rest >= (2 * self.ranks if whole else 1))
 
     def __iter__(self) -> Iterator[Batch]:
-        order = torch.randperm(len(self.images), generator=self._generator(0))
-        transforms = [build(AUGMENTATIONS, spec, len(self.images), self._generator(1 + position)) for position, spec in enumerate(self.augment)]
+        order = torch.randperm(len(self.images), generator=self._generator()).to(self.images.home)
+        transforms = [build(AUGMENTATIONS, spec, self._draws(f"augment {place}")) for place, spec in enumerate(self.augment)]
+        mix = None if self.mix is None else build(MIXES, self.mix.spec, self._draws("mix"))
+        partners = self._draws("partner")
         self.epoch += 1
-        for batch in range(len(self)):
-            samples = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            x = scaled(self.images.pixels[samples])
-            for transform in transforms:
-                x = transform(x, samples)
-            yield x, self.images.labels[samples]
+        parts = (step.tensor_split(self.ranks)[self.rank] for step in order.split(self.batch_size)[: len(self)])
+        if mix is not None:
+            parts = (torch.cat([own, partners.integers(own, 1, len(self.images))[:, 0]]) for own in parts)
 
-    def _generator(self, stream: int) -> torch.Generator:
-        # Torch's generator heeds the lowest 32 bits of a seed alone, so a digest stirs all three numbers into those.
-        words = hashlib.sha256(f"{self.seed} {self.epoch} {stream}".encode()).digest()
+        def batch(gathered: tuple[Tensor, Tensor, Tensor]) -> Batch:
+            samples, pixels, labels = gathered
+            views = scaled(pixels)
+            for transform in transforms:
+                views = transform(views, samples)
+            if self.mix is None or mix is None:
+                return views, labels
+            own, others = views.chunk(2)
+            mixed, weight = mix(own, others, samples[: len(own)])
+            return mixed, shares(labels, weight, self.mix.classes)
+
+        # Not a loop that yields: its variables would keep a batch's tensors while the next ones are made, in other, colder memory.
+        return map(batch, self.images.gathered(parts))
+
+    def _draws(self, stream: str) -> Draws:
+        return Draws(self.seed, self.epoch, stream)
+
+    def _generator(self) -> torch.Generator:
+        # Torch's generator heeds the lowest 32 bits of a seed alone, so a digest stirs both numbers into those.
+        words = hashlib.sha256(f"{self.seed} {self.epoch} 0".encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(words[:4], "big"))
+
+
+def shares(labels: Int64[Tensor, " pairs"], weight: Float[Tensor, " batch"], classes: int) -> Float[Tensor, "batch classes"]:
+    """weight · label + (1 - weight) · partner's label; `labels` holds those of the batch, then those of its partners."""
+    own, partners = F.one_hot(labels, classes).chunk(2)
+    return weight[:, None] * own + (1 - weight[:, None]) * partners

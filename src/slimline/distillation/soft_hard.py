@@ -3,15 +3,17 @@
 from typing import Annotated
 
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
+
+from slimline.core.labels import Labels
 
 
 def soft_hard(
     student_logits: Float[Tensor, "batch classes"],
     teacher_logits: Float[Tensor, "batch classes"],
-    labels: Int64[Tensor, " batch"],
+    labels: Labels,
     *,
     temperature: Annotated[float, Field(gt=0.0)],
     alpha: Annotated[float, Field(gt=0.0, le=1.0)],

@@ -1,9 +1,10 @@
 """Learning from a teacher: any loss of the table, with the teacher that it needs."""
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 
+from slimline.core.labels import Labels
 from slimline.distillation import LOSSES
 from slimline.registry import Spec, bind
 
@@ -24,9 +25,7 @@ class Taught(nn.Module):
         self.teacher.eval()
         return self
 
-    def forward(
-        self, images: Float[Tensor, "batch c h w"], labels: Int64[Tensor, " batch"], logits: Float[Tensor, "batch classes"]
-    ) -> Float[Tensor, ""]:
+    def forward(self, images: Float[Tensor, "batch c h w"], labels: Labels, logits: Float[Tensor, "batch classes"]) -> Float[Tensor, ""]:
         with torch.no_grad():
             teacher_logits = self.teacher(images)
         return self.loss(logits, teacher_logits, labels)

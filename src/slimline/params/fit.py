@@ -7,6 +7,7 @@ from slimline.params.base import Block, plugin
 Optimizer = plugin("slimline.runtime.optimizers:OPTIMIZERS")
 Schedule = plugin("slimline.runtime.schedules:SCHEDULES")
 Augmentation = plugin("slimline.data.augment:AUGMENTATIONS")
+Mix = plugin("slimline.data.mix:MIXES")
 
 
 def no_smoothing_under_a_teacher(fit: "Fit | None", loss: object) -> None:
@@ -24,6 +25,8 @@ class Fit(Block):
     """Training settings of one network.
 
     Weight decay spares biases, norms and whatever else has fewer than two dimensions.
+    A mix blends each augmented image, and its label, with those of another sample.
+    `batch_size` counts the images of a step over all processes.
     The epoch with the best validation accuracy is kept (among equals, the lowest validation loss).
     """
 
@@ -34,3 +37,4 @@ class Fit(Block):
     weight_decay: float = Field(default=0.0, ge=0.0)
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
     augment: tuple[Augmentation, ...] = ()
+    mix: Mix | None = None

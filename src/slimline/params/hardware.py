@@ -6,6 +6,13 @@ from slimline.params.base import Block
 
 
 class Hardware(Block):
-    """Processor threads of a training process; the last bits of a result may differ between thread counts."""
+    """Processor threads of a training process; the last bits of a result may differ between thread counts.
+
+    `workers`: processes that decode images (null: one a processor), which changes no result.
+    Images of up to `resident_mb` million bytes a split are copied to the training device (null: up to half of what is free there);
+    more are read from their file as they are needed, which changes no result.
+    """
 
     threads: int = Field(ge=1)
+    workers: int | None = Field(default=None, ge=1)
+    resident_mb: int | None = Field(default=None, ge=0)

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from slimline.data.batches import Ordered, Shuffled
-from slimline.data.prepared import load_split
+from slimline.data.batches import Mixing, Ordered, Shuffled
+from slimline.data.prepared import describe, load_split
+from slimline.data.resident import resident
 from slimline.params.fit import Fit
 from slimline.runtime.classifier import Classifier, Epoch
+from slimline.runtime.script import Settings
 from slimline.tracking import Tracker
 
 # Lightning announces devices, products and its own deprecations at every call; a stage has one line for what matters.
@@ -53,16 +55,19 @@ class _Report(pl.Callback):
         self.tracker.metrics({self.prefix + name: value for name, value in values.items()}, step=row.epoch)
 
 
-def fit(module: Classifier, prepared: Path, params: Fit, *, seed: int, tracker: Tracker, prefix: str = "") -> Epoch:
+def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, tracker: Tracker, prefix: str = "") -> Epoch:
     """Train `module` on the training split, leave it with the weights of its best epoch (by the validation split), return that.
 
     Args:
         prepared: folder of the prepared data.
         prefix: before the names of metrics, where a stage trains more than one network.
     """
-    train = Shuffled(load_split(prepared, "train"), params.batch_size, seed, params.augment)
-    validation = Ordered(load_split(prepared, "validation"), EVALUATION_BATCH)
+    lightning = trainer(max_epochs=params.epochs, callbacks=[_Report(tracker, prefix)])
+    device, share = lightning.strategy.root_device, {"rank": lightning.global_rank, "ranks": lightning.world_size}
+    images, held_out = (resident(load_split(prepared, split), device, settings.hardware.resident_mb) for split in ("train", "validation"))
+    mix = None if params.mix is None else Mixing(params.mix, len(describe(prepared).classes))
+    train = Shuffled(images, params.batch_size, settings.seed, params.augment, mix, **share)
     module.train()  # a model from disk is in eval mode, and Lightning keeps the mode that it finds
-    trainer(max_epochs=params.epochs, callbacks=[_Report(tracker, prefix)]).fit(module, train, validation)
+    lightning.fit(module, train, Ordered(held_out, EVALUATION_BATCH, **share))
     module.cpu()
     return module.restore_best()

@@ -36,6 +36,6 @@ def run(params: Distill, settings: Settings, paths: Paths, tracker: Tracker) -> 
     for name, teacher in (("student", load_teacher(paths, manifest)), ("student_alone", None)):
         torch.manual_seed(settings.seed)
         module = DistillStudent(fresh(manifest), params, teacher)
-        fit(module, paths.prepared, params.fit, seed=settings.seed, tracker=tracker, prefix="" if teacher else f"{name}/")
+        fit(module, paths.prepared, params.fit, settings, tracker=tracker, prefix="" if teacher else f"{name}/")
         trained.append(Trained(name, manifest, module.model, module.history))
     return leave("distill_student", paths, *trained)

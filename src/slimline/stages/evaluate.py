@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from slimline import artifacts
 from slimline.core.cost import measure
 from slimline.data.batches import Ordered
-from slimline.data.prepared import Description, describe, load_split
+from slimline.data.prepared import Description, describe, load_split, name_of
 from slimline.errors import SlimlineError
 from slimline.evaluation.latency import latency
 from slimline.evaluation.scorecard import Answers, confusion, score
@@ -88,7 +88,7 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
         trainer().test(module, Ordered(load_split(paths.prepared, split), params.batch_size), verbose=False)
         by_split[split] = dict(module.deployed)
     scorecard: dict[str, Any] = {
-        "data": {"name": data.name, "classes": len(data.classes), **data.counts, "digest": data.digest},
+        "data": {"name": name_of(paths.origin), "classes": len(data.classes), **data.counts, "digest": data.digest},
         "models": {
             name: {
                 **score(by_split["validation"][name], by_split["test"][name], params.confidence),

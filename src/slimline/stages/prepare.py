@@ -1,6 +1,8 @@
-"""prepare: any source of images to arrays of one size, split."""
+"""prepare: any source of images to arrays of one size, divided and checked."""
 
-from slimline.data.prepare import arrange, write
+from pathlib import Path
+
+from slimline.data.prepare.arrays import prepare
 from slimline.data.sources import SOURCES
 from slimline.files import whole_folder, write_json
 from slimline.params.data import Data
@@ -11,12 +13,16 @@ from slimline.tracking import Tracker
 
 
 def run(params: Data, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
-    """Write `data/prepared/` and `metrics/prepare.json`."""
-    pictures = build(SOURCES, params.source, paths.root)
-    prepared = arrange(pictures, size=params.size, channels=params.channels, validation=params.validation, test=params.test, seed=settings.seed)
+    """Write `data/prepared/`, where its images came from beside it, and `metrics/prepare.json`."""
+    items = build(SOURCES, params.source, paths.root)
     with whole_folder(paths.prepared) as folder:
-        description = write(prepared, folder, name=params.source["name"])
-    counts = {f"data/{split}": count for split, count in description["counts"].items()}
-    metrics = {**counts, "data/classes": len(description["classes"]), "data/dropped_duplicates": prepared.dropped_duplicates}
-    write_json(paths.stage_metrics("prepare"), metrics)
-    return Made((paths.stage_metrics("prepare"), paths.prepared), metrics, {"data.digest": description["digest"]})
+        prepared = prepare(items, params, folder, seed=settings.seed, workers=settings.hardware.workers)
+    prepared.write_files(paths.files)
+    write_json(paths.origin, {"name": Path(params.source["path"]).name.partition(".")[0], "source": params.source})
+    write_json(paths.stage_metrics("prepare"), prepared.report)
+    for note in prepared.report["notes"]:
+        print(f"prepare: {note}; see {paths.stage_metrics('prepare').relative_to(paths.root)}", flush=True)
+    numbers = {f"data/{name}": count for name, count in prepared.report["images"].items()}
+    metrics = {**numbers, "data/classes": len(prepared.report["classes"])}
+    files = (paths.stage_metrics("prepare"), paths.origin, paths.files, paths.prepared)
+    return Made(files, metrics, {"data.digest": prepared.description["digest"]})

@@ -1,11 +1,17 @@
-"""Augmentations: `(samples in the split, generator, *, parameters…) -> transform(batch, sample numbers)`.
+"""Augmentations: `(draws, *, parameters…) -> transform(images in [0, 1], sample numbers) -> images in [0, 1]`.
 
-A factory is called once an epoch and draws for every sample of the split at once, so that a sample's view depends neither on
-the batch nor on the process that meets it.
+A factory is called once an epoch. All that is random comes from `draws`, which gives a sample the same numbers in whatever batch,
+process or resumed run it is met; and an image is computed element by element, so that its bits are the same there too.
 """
 
 from slimline.registry import Table
 
 AUGMENTATIONS: Table = {
+    "flip": "slimline.data.augment.flip:flip",
     "shift": "slimline.data.augment.shift:shift",
+    "crop": "slimline.data.augment.crop:crop",
+    "rotate": "slimline.data.augment.rotate:rotate",
+    "affine": "slimline.data.augment.affine:affine",
+    "cutout": "slimline.data.augment.cutout:cutout",
+    "noise": "slimline.data.augment.noise:noise",
 }

@@ -1,6 +1,5 @@
-"""Shift: move the image by whole pixels, black coming in from the edges."""
+"""Shift: move the image by whole pixels (with `outside: reflect` or `black`, the padded random crop of CIFAR training)."""
 
-from collections.abc import Callable
 from typing import Annotated
 
 import torch
@@ -8,18 +7,16 @@ from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor
 
+from slimline.data.augment.draws import Draws, Transform
+from slimline.data.augment.sampling import Outside, nearest
 
-def shift(
-    count: int, generator: torch.Generator, *, pixels: Annotated[int, Field(ge=1)]
-) -> Callable[[Float[Tensor, "batch c h w"], Int64[Tensor, " batch"]], Float[Tensor, "batch c h w"]]:
-    """Up to `pixels` in each direction, every distance alike."""
-    offsets = torch.randint(0, 2 * pixels + 1, (count, 2), generator=generator)
 
-    def transform(images: Tensor, samples: Tensor) -> Tensor:
-        batch, _, height, width = images.shape
-        padded = torch.nn.functional.pad(images, (pixels,) * 4)
-        rows = offsets[samples, 0, None] + torch.arange(height)
-        columns = offsets[samples, 1, None] + torch.arange(width)
-        return padded[torch.arange(batch)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+def shift(draws: Draws, *, pixels: Annotated[int, Field(ge=1)], outside: Outside = "black") -> Transform:
+    """Down and right by whole pixels from -`pixels` to `pixels`, every distance alike."""
+
+    def transform(images: Float[Tensor, "batch c h w"], samples: Int64[Tensor, " batch"]) -> Float[Tensor, "batch c h w"]:
+        down, right = (draws.integers(samples, 2, 2 * pixels + 1) - pixels).T[:, :, None]
+        rows, columns = (torch.arange(side, device=images.device) for side in images.shape[2:])
+        return nearest(images, (rows - down).float(), (columns - right).float(), outside)
 
     return transform

@@ -1,0 +1,1 @@
+"""Any source to arrays: decode, bring to one size, divide, check, write."""

@@ -1,0 +1,235 @@
+"""Any source to `data/prepared/`: one pass over the source, then one over the pixels, in memory that does not grow with them."""
+
+import csv
+import hashlib
+import json
+import unicodedata
+from array import array
+from collections.abc import Iterable
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+from numpy.lib.format import open_memmap
+from tqdm import tqdm
+
+from slimline.data.prepare import checks
+from slimline.data.prepare.checks import Labelled
+from slimline.data.prepare.decode import Form
+from slimline.data.prepare.divide import NONE, SPLITS, divide
+from slimline.data.prepare.pool import Facts, chunks, decoded, joined, processors
+from slimline.data.sources import layout
+from slimline.data.sources.item import Folder, Item, Membership
+from slimline.errors import SlimlineError
+from slimline.files import whole_file, write_json
+from slimline.params.data import Data
+
+COPIED_BYTES = 8 * 2**20
+"""Prepared pixels in memory at a time."""
+
+
+class Origins:
+    """Where each item lies, in one buffer: a text of its own for each of a million images would take ten times the room."""
+
+    def __init__(self) -> None:
+        self._text, self._ends = bytearray(), array("q", [0])
+
+    def append(self, origin: str) -> None:
+        self._text += origin.encode("utf-8", "backslashreplace")
+        self._ends.append(len(self._text))
+
+    def __getitem__(self, row: int) -> str:
+        return self._text[self._ends[row] : self._ends[row + 1]].decode()
+
+
+@dataclass(frozen=True)
+class Found:
+    """A source, read to its end: the prepared pixels of item n lie at row n of the spool file.
+
+    Args:
+        facts, origins: row by row.
+        belongs: number of the class and split, or folder, of each row, in `kinds`.
+        kinds: those that hold readable images, by number.
+    """
+
+    facts: Facts
+    origins: Origins
+    belongs: Int64[np.ndarray, " n"]
+    kinds: dict[Membership | Folder, int]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What was prepared.
+
+    Args:
+        description: as in `dataset.json`.
+        report: as in `metrics/prepare.json`.
+    """
+
+    description: dict[str, Any]
+    report: dict[str, Any]
+    _images: Labelled
+    _origins: Origins
+    _order: dict[str, Int64[np.ndarray, " m"]]
+
+    def write_files(self, path: Path) -> None:
+        """Write a CSV that names the file of every prepared image: split, its row there, class, file."""
+        with whole_file(path) as file:
+            text = TextIOWrapper(file, encoding="utf-8", newline="")
+            writer = csv.writer(text, lineterminator="\n")
+            writer.writerow(("split", "row", "class", "file"))
+            for split, order in self._order.items():
+                for row, image in enumerate(order):
+                    writer.writerow((split, row, self._images.classes[self._images.label[image]], self._origins[int(self._images.row[image])]))
+            text.detach()  # flushes, and leaves closing to `whole_file`
+
+
+def prepare(items: Iterable[Item], params: Data, folder: Path, *, seed: int, workers: int | None = None) -> Prepared:
+    """Write the arrays of each split and `dataset.json` into `folder`, an existing and empty one.
+
+    Rows are in the order of their digests, stirred with the seed. `dataset.json` says nothing of where the images came from.
+
+    Args:
+        workers: processes that decode; None: one a processor.
+
+    Raises:
+        SlimlineError: an image that cannot be read (unless they are skipped), fewer than two classes, classes that differ in
+            case alone, a class with too few images in a split.
+    """
+    form = Form(params.size, params.channels, params.resize, params.background, params.largest_pixels, params.smallest_side)
+    spool = folder / "spool"
+    try:
+        found = _read(items, params, form, spool, workers or processors())
+        images = _labelled(found, params, seed)
+        checks.refuse_small_classes(images, params.smallest_class)
+        order = _order(images)
+        description = _write(images, order, spool, folder, form)
+    finally:
+        spool.unlink(missing_ok=True)
+    report = checks.report(images, found.facts, found.origins.__getitem__, _asked(found, params))
+    if params.label_noise:
+        # scikit-learn takes a second to import, and worker processes import this module too.
+        from slimline.data.prepare.noise import label_noise
+
+        train = order["train"]
+        noise = label_noise(np.load(folder / "train" / "images.npy", mmap_mode="r"), images.label[train], seed=seed)
+        report["label_noise"] = checks.doubts(noise, images, train, found.origins.__getitem__)
+        if noise.worth_telling:
+            report["notes"].append(noise.sentence())
+    return Prepared(description, report, images, found.origins, order)
+
+
+def _read(items: Iterable[Item], params: Data, form: Form, spool: Path, workers: int) -> Found:
+    origins, belongs, kinds = Origins(), array("q"), dict[Membership | Folder, int]()
+    parts: list[Facts] = []
+    bar = "prepare {percentage:3.0f} %|{bar}|{postfix} images [{elapsed}, {remaining} left]"
+    with tqdm(total=1.0, bar_format=bar, disable=None, leave=False) as progress:
+        for part, facts in decoded(chunks(items, form.channels * form.size**2), form, spool, workers):
+            for row, reason in facts.reasons.items():
+                if params.unreadable == "refuse":
+                    hint = "or have such files left out: data.unreadable: skip"
+                    raise SlimlineError(f"{params.source['path']}: '{part[row].origin}' {reason}; {hint}")
+            for item, readable in zip(part, facts.readable, strict=True):
+                origins.append(item.origin)
+                belongs.append(kinds.setdefault(item.belongs, len(kinds)) if readable else NONE)
+            parts.append(facts)
+            progress.set_postfix_str(f"{len(belongs):,}", refresh=False)
+            progress.update(part[-1].share - progress.n)
+    if not kinds:
+        raise SlimlineError(f"{params.source['path']}: no readable image in it; mend the files, or name another path")
+    return Found(joined(parts), origins, np.array(belongs, np.int64), kinds)
+
+
+def _labelled(found: Found, params: Data, seed: int) -> Labelled:
+    members = _members(list(found.kinds))
+    classes = _ordered({member.label for member in members})
+    number = {label: index for index, label in enumerate(classes)}
+    row = np.flatnonzero(found.facts.readable)
+    kind = found.belongs[row]
+    label = np.array([number[member.label] for member in members])[kind]
+    given = np.array([NONE if member.split is None else SPLITS.index(member.split) for member in members])[kind]
+    division = divide(
+        found.facts.digest[row], found.facts.twin[row], given,
+        seed=seed, validation=params.validation, test=params.test, drop=params.duplicates == "drop",
+    )  # fmt: skip
+    return Labelled(row, label, division, classes)
+
+
+def _members(kinds: list[Membership | Folder]) -> list[Membership]:
+    """Class and split of each kind, the names of classes composed as Unicode composes them (a Mac writes é as two characters)."""
+    told = layout.read(kind for kind in kinds if isinstance(kind, Folder))
+    members = [told[kind] if isinstance(kind, Folder) else kind for kind in kinds]
+    return [Membership(unicodedata.normalize("NFC", member.label), member.split) for member in members]
+
+
+def _ordered(labels: set[str]) -> tuple[str, ...]:
+    """The classes: whole numbers by value, names as text.
+
+    Raises:
+        SlimlineError: fewer than two, or two that differ in case alone.
+    """
+    if len(labels) < 2:
+        raise SlimlineError(f"data: found {len(labels)} class ({', '.join(labels)}); a classifier needs at least 2")
+    folded: dict[str, str] = {}
+    for label in sorted(labels):
+        other = folded.setdefault(label.casefold(), label)
+        if other != label:
+            raise SlimlineError(f"data: the classes '{other}' and '{label}' differ in case alone; give them one name, or two that differ")
+    numbers = all(label.isascii() and label.isdecimal() for label in labels)
+    return tuple(sorted(labels, key=lambda label: (int(label) if numbers else 0, label)))
+
+
+def _asked(found: Found, params: Data) -> dict[str, float]:
+    """The share of the images that each split drawn by us should hold, where all of them were to be divided."""
+    given = {member.split for member in _members(list(found.kinds))}
+    return {} if given & {"test", "validation"} else {"validation": params.validation, "test": params.test}
+
+
+def _order(images: Labelled) -> dict[str, Int64[np.ndarray, " m"]]:
+    """For each split, its images in the order of their keys; images of equal content, in the order of their labels."""
+    ordered = np.lexsort((images.label, images.division.key))
+    split = images.division.split[ordered]
+    return {name: ordered[split == number] for number, name in enumerate(SPLITS)}
+
+
+def _write(images: Labelled, order: dict[str, Int64[np.ndarray, " m"]], spool: Path, folder: Path, form: Form) -> dict[str, Any]:
+    """Write the arrays and `dataset.json`; return what that holds.
+
+    `mean` and `std` are a number a channel over the training split, of pixels in [0, 1]; a channel that does not change has one
+    level for its `std`. `digest` is over names and arrays.
+    """
+    shape = (form.channels, form.size, form.size)
+    read = np.memmap(spool, np.uint8, "r").reshape(-1, *shape)
+    step = max(1, COPIED_BYTES // read[0].nbytes)
+    histogram = np.zeros((form.channels, 256), np.int64)
+    digest = hashlib.sha256(json.dumps(images.classes).encode())
+    for split, chosen in order.items():
+        (folder / split).mkdir()
+        labels = images.label[chosen]
+        written = open_memmap(folder / split / "images.npy", "w+", np.uint8, (len(chosen), *shape))
+        for start in range(0, len(chosen), step):
+            pixels = read[images.row[chosen[start : start + step]]]
+            written[start : start + step] = pixels
+            digest.update(pixels.tobytes())
+            if split == "train":
+                histogram += [np.bincount(pixels[:, channel].reshape(-1), minlength=256) for channel in range(form.channels)]
+        written.flush()
+        np.save(folder / split / "labels.npy", labels)
+        digest.update(labels.tobytes())
+    levels = np.arange(256) / 255
+    means = histogram @ levels / histogram.sum(1)
+    variances = [float(h @ (levels - mean) ** 2 / h.sum()) for h, mean in zip(histogram, means, strict=True)]
+    description = {
+        "classes": list(images.classes),
+        "input_shape": list(shape),
+        "counts": {split: len(chosen) for split, chosen in order.items()},
+        "mean": [float(mean) for mean in means],
+        "std": [max(variance**0.5, 1 / 255) for variance in variances],
+        "digest": digest.hexdigest(),
+    }
+    write_json(folder / "dataset.json", description)
+    return description

@@ -1,0 +1,181 @@
+"""What a user should know of their images before a network is trained on them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int64
+
+from slimline.data.prepare.divide import NONE, SPLITS, Division
+from slimline.data.prepare.pool import Facts
+from slimline.errors import SlimlineError
+
+if TYPE_CHECKING:
+    from slimline.data.prepare.noise import Noise  # imports scikit-learn, which worker processes do without
+
+LISTED = 100
+"""Files of a kind that the report names; further ones are counted."""
+NEAR_CONSTANT = 2.0
+"""Standard deviation of the pixels, of 255 levels, below which an image shows nothing."""
+LONG = 10.0
+"""Ratio of the sides from which on bringing an image to a square says little of it."""
+IMBALANCED = 10.0
+"""Ratio of the largest to the smallest class in training from which on it is worth a note."""
+
+Name = Callable[[int], str]
+"""The origin of a row."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Rows of readable images, by their number in the source.
+
+    Args:
+        row: number of each image in the source.
+        label: its class's number.
+        division: its split, and whether its equal stands elsewhere.
+        classes: names of the classes.
+    """
+
+    row: Int64[np.ndarray, " n"]
+    label: Int64[np.ndarray, " n"]
+    division: Division
+    classes: Sequence[str]
+
+    def counts(self) -> Int64[np.ndarray, "splits classes"]:
+        """Images of each class in each split."""
+        table = np.zeros((len(SPLITS), len(self.classes)), np.int64)
+        kept = self.division.split != NONE
+        np.add.at(table, (self.division.split[kept], self.label[kept]), 1)
+        return table
+
+
+def refuse_small_classes(images: Labelled, smallest: int) -> None:
+    """
+    Raises:
+        SlimlineError: a class with fewer than `smallest` images in a split.
+    """
+    for split, counts in zip(SPLITS, images.counts(), strict=True):
+        few = [f"{label} ({count})" for label, count in zip(images.classes, counts, strict=True) if count < smallest]
+        if few:
+            more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+            needed = f"at least {smallest} {'is' if smallest == 1 else 'are'} needed"
+            raise SlimlineError(
+                f"data: too few images in the {split} split of class {', '.join(few[:5])}{more}; {needed}: add images, or enlarge the split"
+            )
+
+
+def report(images: Labelled, facts: Facts, name: Name, asked: dict[str, float]) -> dict[str, Any]:
+    """What `metrics/prepare.json` says, but for label noise; `notes` are the lines to be read by a person.
+
+    Args:
+        facts: of every item of the source, readable or not.
+        name: origin of a row of the source.
+        asked: share of the images that each of the drawn splits should hold.
+    """
+    counts = images.counts()
+    width, height = facts.width[images.row], facts.height[images.row]
+    kept = images.division.split != NONE
+    flat = images.row[kept & (facts.contrast[images.row] < NEAR_CONSTANT)]
+    long = images.row[np.maximum(width, height) > LONG * np.minimum(width, height)]
+    found: dict[str, Any] = {
+        "images": {
+            "found": len(facts.readable),
+            "unreadable": len(facts.reasons),
+            "dropped_duplicates": int((~kept).sum()),
+            **{split: int(total) for split, total in zip(SPLITS, counts.sum(1), strict=True)},
+        },
+        "classes": {label: {split: int(counts[number, index]) for number, split in enumerate(SPLITS)} for index, label in enumerate(images.classes)},
+        "largest_to_smallest_class": float(counts[0].max() / counts[0].min()),
+        "stratification": _stratification(counts, asked),
+        "sizes": {
+            "width": [int(f(width)) for f in (np.min, np.median, np.max)],
+            "height": [int(f(height)) for f in (np.min, np.median, np.max)],
+            "long": _listed(long, name),
+        },
+        "animated": _listed(images.row[facts.animated[images.row]], name),
+        "near_constant": _listed(flat, name),
+        "duplicates": _duplicates(images, facts, name),
+        "unreadable": [{"file": name(row), "reason": reason} for row, reason in list(facts.reasons.items())[:LISTED]],
+    }
+    found["notes"] = _notes(found)
+    return found
+
+
+def doubts(noise: "Noise", images: Labelled, train: Int64[np.ndarray, " m"], name: Name) -> dict[str, Any]:
+    """What `data.prepare.noise` found in the training images, by file.
+
+    Args:
+        train: the training images, in the order in which they were judged.
+    """
+    listed = [
+        {
+            "file": name(int(images.row[train[position]])),
+            "class": images.classes[images.label[train[position]]],
+            "likelier": images.classes[likelier],
+        }
+        for position, likelier in zip(noise.named[:LISTED], noise.likelier[:LISTED], strict=True)
+    ]
+    check = None if noise.check is None else {**asdict(noise.check), "believable": noise.check.believable}
+    return {"summary": noise.sentence(), "images": len(noise.positions), "doubtful": len(noise.named), "files": listed, "planted": check}
+
+
+def _listed(rows: Int64[np.ndarray, " n"], name: Name) -> dict[str, Any]:
+    return {"count": len(rows), "files": sorted(name(int(row)) for row in rows[:LISTED])}
+
+
+def _stratification(counts: Int64[np.ndarray, "splits classes"], asked: dict[str, float]) -> dict[str, Any]:
+    """How far the share of a class in a split is from the one asked for, where it is farthest; `deviations` are standard ones.
+
+    The draws are independent, so about one class of 20 lies beyond two of them.
+    """
+    total = counts.sum(0)
+    worst: dict[str, Any] = {"split": None, "class": None, "asked": 0.0, "obtained": 0.0, "deviations": 0.0}
+    for split, share in asked.items():
+        obtained = counts[SPLITS.index(split)] / np.maximum(total, 1)
+        deviations = np.abs(obtained - share) / np.sqrt(share * (1 - share) / np.maximum(total, 1))
+        label = int(deviations.argmax())
+        if deviations[label] > worst["deviations"]:
+            worst = {"split": split, "class": label, "asked": share, "obtained": float(obtained[label]), "deviations": float(deviations[label])}
+    return worst
+
+
+def _duplicates(images: Labelled, facts: Facts, name: Name) -> dict[str, Any]:
+    """Images whose prepared pixels are those of another one."""
+    _, group, size = np.unique(facts.twin[images.row], return_inverse=True, return_counts=True)
+    lowest, highest = np.full(len(size), np.iinfo(np.int64).max), np.full(len(size), -1)
+    np.minimum.at(lowest, group, images.label)
+    np.maximum.at(highest, group, images.label)
+    contradicted = np.flatnonzero(highest > lowest)
+
+    def pairs(groups: Int64[np.ndarray, " m"]) -> list[list[str]]:
+        # Sorting groups by size would hide small ones; the first few, by name, are enough to go and look.
+        named = [sorted(name(int(images.row[row])) for row in np.flatnonzero(group == one)[:2]) for one in groups[:LISTED]]
+        return sorted(named)
+
+    straddling = images.division.straddling
+    return {
+        "copies": int((size - 1).sum()),
+        "across_splits": int(straddling.sum()),
+        "across_splits_files": sorted(name(int(row)) for row in images.row[straddling][:LISTED]),
+        "contradictory": len(contradicted),
+        "contradictory_files": pairs(contradicted),
+    }
+
+
+def _notes(found: dict[str, Any]) -> list[str]:
+    images, duplicates = found["images"], found["duplicates"]
+    ratio, worst = found["largest_to_smallest_class"], found["stratification"]
+    said = {
+        f"{images['unreadable']} of {images['found']} images were left out as unreadable": images["unreadable"],
+        f"{duplicates['across_splits']} images stand in a higher split too, {images['dropped_duplicates']} were dropped": duplicates["across_splits"],
+        f"{duplicates['copies']} images are exact copies of others": duplicates["copies"],
+        f"{duplicates['contradictory']} pictures carry two different labels": duplicates["contradictory"],
+        f"{found['near_constant']['count']} images show next to nothing": found["near_constant"]["count"],
+        f"{found['animated']['count']} files have several frames, the first was taken": found["animated"]["count"],
+        f"{found['sizes']['long']['count']} images are more than {LONG:g} times as long as wide": found["sizes"]["long"]["count"],
+        f"the largest class has {ratio:.1f} times the images of the smallest": ratio >= IMBALANCED,
+        f"the {worst['split']} split holds {worst['obtained']:.3f} of a class where {worst['asked']:.3f} was asked": worst["deviations"] > 4,
+    }
+    return [line for line, holds in said.items() if holds]

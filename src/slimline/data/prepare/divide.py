@@ -1,0 +1,86 @@
+"""Which split an image joins: decided by the digest of its decoded content and the seed, and by nothing else.
+
+So neither order nor file names matter, an image never moves when others are added, and the same picture from anywhere goes the same
+way. A share is met as closely as independent draws meet it: of n images of a class, within some multiple of √(n · share · (1 − share)).
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int64, Shaped
+
+from slimline.data.sources.item import SPLITS
+
+NONE = -1
+"""In the place of a split's number: none was given, or the image is dropped."""
+
+
+@dataclass(frozen=True)
+class Division:
+    """Who goes where.
+
+    Args:
+        split: number of each image's split; NONE where it is dropped.
+        key: what images are put in order by, the digest stirred with the seed.
+        straddling: whether an equal image stands in a split of higher precedence.
+    """
+
+    split: Int64[np.ndarray, " n"]
+    key: Shaped[np.ndarray, " n"]
+    straddling: Bool[np.ndarray, " n"]
+
+
+def divide(
+    digest: Shaped[np.ndarray, " n"],
+    twin: Shaped[np.ndarray, " n"],
+    given: Int64[np.ndarray, " n"],
+    *,
+    seed: int,
+    validation: float,
+    test: float,
+    drop: bool,
+) -> Division:
+    """Divide images whose source gave some of them a split (`given`, NONE elsewhere).
+
+    A split that the source gives is kept as it is, and what else would have joined it stays in training. The shares are of the
+    images that are to be divided.
+
+    Args:
+        digest: of the decoded content; decides.
+        twin: of the prepared pixels. Pictures that differ may be equal once resized, and then may stand on two sides.
+        drop: whether such a one, or a copy of an image of a given split, is dropped from the split of lower precedence.
+    """
+    key = _stirred(digest, seed)
+    share = _uniform(key)
+    test_given, validation_given = (bool((given == SPLITS.index(name)).any()) for name in ("test", "validation"))
+    test_share = 0.0 if test_given else test
+    drawn = np.zeros(len(digest), np.int64)
+    if not validation_given:
+        drawn[share < test_share + validation] = SPLITS.index("validation")
+    drawn[share < test_share] = SPLITS.index("test")
+    kept = given > SPLITS.index("train")
+    split = np.where(kept, given, drawn)
+    precedence = split + len(SPLITS) * kept  # a split that was given goes before one that was drawn
+    straddling = _highest(twin, precedence) % len(SPLITS) != split
+    return Division(np.where(straddling & drop, NONE, split), key, straddling)
+
+
+def _stirred(digest: Shaped[np.ndarray, " n"], seed: int) -> Shaped[np.ndarray, " n"]:
+    prefix = seed.to_bytes(4, "big")
+    rows = digest.view(np.uint8).reshape(-1, 32)  # a bytes column would lose zeros at the end
+    return np.array([hashlib.sha256(prefix + row.tobytes()).digest() for row in rows], "S32")
+
+
+def _uniform(key: Shaped[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """The key's first 53 bits as a number in [0, 1)."""
+    words = np.ascontiguousarray(key.view(np.uint8).reshape(-1, 32)[:, :8]).view(">u8").reshape(-1)
+    return (words >> np.uint64(11)).astype(np.float64) / 2**53
+
+
+def _highest(twin: Shaped[np.ndarray, " n"], precedence: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
+    """For each image, the highest precedence that an image of the same pixels has."""
+    _, group = np.unique(twin, return_inverse=True)
+    highest = np.zeros(len(twin), np.int64)
+    np.maximum.at(highest, group, precedence)
+    return highest[group]

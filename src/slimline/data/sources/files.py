@@ -1,0 +1,173 @@
+"""Image files in a folder, a zip or a tar archive, one after the other. Archives are read where they lie: nothing is unpacked."""
+
+import os
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from slimline.data.sources.item import Unreadable
+from slimline.errors import SlimlineError
+
+READ = frozenset({".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"})
+NOT_READ = frozenset(
+    {".heic", ".heif", ".avif", ".jxl", ".jp2", ".j2k", ".svg", ".psd", ".pdf", ".eps", ".tga", ".pgm", ".ppm", ".pbm", ".ico", ".raw", ".dng"}
+    | {".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".exr", ".hdr", ".dcm"}
+)
+"""Pictures too, though of formats that are not read: told instead of passed over, since whoever put them there wanted them in."""
+
+LARGEST_FILE = 512 * 2**20
+"""Bytes of one image file in an archive, unpacked; a larger one is no photograph but a trap for memory."""
+LARGEST_HEADER = 2**20
+"""Bytes of an extended tar header; tarfile would read any length into memory."""
+EXTENDED = frozenset({tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK})
+
+
+@dataclass(frozen=True)
+class File:
+    """One file that is called an image.
+
+    Args:
+        name: its path below the folder or within the archive, parts divided by `/`.
+        content: where to read it, its bytes, or why neither can be had.
+        share: how much of the whole has been read with it, 0 to 1.
+    """
+
+    name: str
+    content: bytes | Path | Unreadable
+    share: float
+
+
+def image_files(place: Path) -> Iterator[File]:
+    """Every file of `place` that is called an image. Hidden files are passed over, and so is what is called no picture.
+
+    Raises:
+        SlimlineError: `place` is neither a folder nor a readable archive.
+    """
+    if place.is_dir():
+        return _in_folder(place)
+    if zipfile.is_zipfile(place):
+        return _in_zip(place)
+    return _in_tar(place)
+
+
+def printable(name: str) -> str:
+    """`name` on one line of valid UTF-8: bytes and line breaks that are not become escapes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _wanted(name: str) -> bool:
+    path = PurePosixPath(name)
+    hidden = any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in path.parts)
+    return not hidden and path.suffix.lower() in READ | NOT_READ
+
+
+def _refused(name: str) -> Unreadable | None:
+    """What is wrong with a name, if anything."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        return Unreadable("leads out of its archive; pack the images with relative names")
+    if path.suffix.lower() in NOT_READ:
+        return Unreadable(f"is a picture of a format that is not read ({path.suffix.lower()}); convert it to PNG or JPEG")
+    return None
+
+
+def _in_folder(place: Path) -> Iterator[File]:
+    count = sum(1 for _ in _walk(place, place, frozenset()))
+    for number, path in enumerate(_walk(place, place, frozenset()), start=1):
+        name = path.relative_to(place).as_posix()
+        content = _refused(name) or (path if path.is_file() else Unreadable("is no regular file, or a link to nothing"))
+        yield File(name, content, number / count)
+
+
+def _walk(folder: Path, top: Path, above: frozenset[str]) -> Iterator[Path]:
+    """Files below `folder` that are wanted, in the order of their names; links to folders are followed, but not in circles."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        listed = sorted(entries, key=lambda entry: entry.name)
+    for entry in listed:
+        path = Path(entry.path)
+        if entry.is_dir():
+            if not entry.name.startswith(".") and entry.name != "__MACOSX":
+                yield from _walk(path, top, above | {real})
+        elif _wanted(path.name):
+            yield path
+
+
+def _in_zip(place: Path) -> Iterator[File]:
+    try:
+        with zipfile.ZipFile(place) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir() and _wanted(_slashes(member.filename))]
+            for number, member in enumerate(members, start=1):
+                name = _slashes(member.filename)
+                yield File(name, _refused(name) or _unzipped(archive, member), number / len(members))
+    except (zipfile.BadZipFile, OSError) as error:
+        raise SlimlineError(f"{place}: no readable zip archive ({error}); pack it again") from error
+
+
+def _slashes(name: str) -> str:
+    """Windows' own packers once wrote backslashes, against the format."""
+    return name.replace("\\", "/")
+
+
+def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | Unreadable:
+    if stat.S_ISLNK(member.external_attr >> 16):
+        return Unreadable("is a symbolic link; pack the file itself")
+    if member.flag_bits & 1:
+        return Unreadable("is encrypted; pack it without a password")
+    if member.file_size > LARGEST_FILE:
+        return Unreadable(f"takes {member.file_size:,} bytes unpacked, and {LARGEST_FILE:,} are read at most")
+    try:
+        return archive.read(member)
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
+        return Unreadable(f"cannot be unpacked ({printable(str(error))}); pack it again")
+
+
+class _Member(tarfile.TarInfo):
+    """A member of an archive that must end with its end mark, with headers of a length that somebody meant."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:  # type: ignore[override]
+        try:
+            return super().fromtarfile(archive)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            # tarfile itself takes the place where a file was cut off for its end.
+            raise tarfile.ReadError(f"it ends too early or is damaged: {error}") from error
+
+    def _proc_member(self, archive: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in EXTENDED and self.size > LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes")
+        return super()._proc_member(archive)  # type: ignore[misc, no-any-return]
+
+
+def _in_tar(place: Path) -> Iterator[File]:
+    size = max(place.stat().st_size, 1)
+    try:
+        with place.open("rb") as stream, tarfile.open(fileobj=stream, mode="r|*", tarinfo=_Member) as archive:
+            while (member := archive.next()) is not None:
+                archive.members.clear()  # type: ignore[attr-defined]  # it would remember every member it passed
+                if not member.isdir() and _wanted(member.name):
+                    content = _refused(member.name) or _untarred(archive, member)
+                    yield File(PurePosixPath(member.name).as_posix(), content, min(stream.tell() / size, 1.0))
+    except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError, OverflowError) as error:
+        message = f"{place}: no readable archive ({printable(str(error))}); give a folder, a .zip, .tar, .tar.gz, .tar.xz or .tar.bz2"
+        raise SlimlineError(message) from error
+
+
+def _untarred(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes | Unreadable:
+    if member.issym() or member.islnk():
+        return Unreadable("is a link; pack the file itself (tar --dereference --hard-dereference)")
+    if not member.isreg():
+        return Unreadable("is no regular file; leave it out")
+    if member.size > LARGEST_FILE:
+        return Unreadable(f"takes {member.size:,} bytes unpacked, and {LARGEST_FILE:,} are read at most")
+    extracted = archive.extractfile(member)
+    assert extracted is not None, "a regular file"
+    return extracted.read()

@@ -1,0 +1,181 @@
+"""Reading ahead, mapped files, and where the images of a split end up."""
+
+import gc
+import threading
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+from slimline.data.batches import Mixing, Ordered, Shuffled
+from slimline.data.prepared import Images, load_split
+from slimline.data.resident import Mapped, free_bytes, read_ahead, resident
+from slimline.distillation.taught import Taught
+from slimline.errors import SlimlineError
+from slimline.params.fit import Fit
+from slimline.params.hardware import Hardware
+from slimline.runtime.classifier import Classifier
+from slimline.runtime.fit import fit
+from slimline.runtime.objectives import LabelsAlone
+from slimline.runtime.script import Settings
+from slimline.tracking.memory import MemoryTracker
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def prepared(tmp_path: Path) -> Path:
+    """Prepared data as `slimline.data.prepare` leaves them: 40 images of 8×8 in three classes a split."""
+    for split in ("train", "validation"):
+        (tmp_path / split).mkdir()
+        np.save(tmp_path / split / "images.npy", np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8))
+        np.save(tmp_path / split / "labels.npy", np.arange(40) % 3)
+    (tmp_path / "dataset.json").write_text(
+        '{"name": "noise", "classes": ["a", "b", "c"], "input_shape": [1, 8, 8], "counts": {}, "mean": [0.5], "std": [0.3], "digest": ""}'
+    )
+    return tmp_path
+
+
+def readers() -> int:
+    return sum(thread.name.startswith("read-ahead") for thread in threading.enumerate())
+
+
+# Reading ahead.
+
+
+def test_what_is_read_ahead_comes_in_order() -> None:
+    assert list(read_ahead(lambda n: n * n, range(20), 3)) == [n * n for n in range(20)]
+    assert list(read_ahead(lambda n: n, [], 3)) == []
+    assert readers() == 0
+
+
+def test_no_more_is_made_ahead_than_was_allowed() -> None:
+    made: list[int] = []
+    results = read_ahead(made.append, range(100), 3)
+    next(results)
+    for _ in range(100):
+        time.sleep(0.001)
+        assert len(made) <= 4
+    assert len(made) == 4, "the one that was asked for, and three ahead"
+    results.close()
+
+
+@pytest.mark.parametrize("leave", [lambda results: results.close(), lambda results: None])
+def test_the_thread_ends_when_the_iterator_is_closed_or_forgotten(leave) -> None:
+    made: list[int] = []
+    results = read_ahead(made.append, range(1000), 3)
+    next(results)
+    assert readers() == 1
+    leave(results)
+    del results
+    gc.collect()
+    assert readers() == 0
+    assert len(made) <= 4
+
+
+def test_an_exception_is_raised_where_its_result_would_have_come_and_ends_the_thread() -> None:
+    results = read_ahead(lambda n: 12 // (3 - n), range(10), 4)
+    assert [next(results) for _ in range(3)] == [4, 6, 12]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+    assert readers() == 0
+
+
+def test_an_exception_in_the_loop_over_batches_ends_the_thread(prepared) -> None:
+    def loop() -> None:
+        for _ in Shuffled(Mapped(load_split(prepared, "train"), CPU), 4, 0):
+            raise RuntimeError("out of luck")
+
+    with pytest.raises(RuntimeError, match="out of luck"):
+        loop()
+    gc.collect()
+    assert readers() == 0
+
+
+def test_a_mapped_split_can_be_passed_over_twice_at_once(prepared) -> None:
+    split = Ordered(Mapped(load_split(prepared, "train"), CPU), 7)
+    assert all(torch.equal(x, other) for (x, _), (other, _) in zip(split, split, strict=True))
+
+
+# Where images are.
+
+
+def test_images_that_fit_are_copied_and_others_stay_in_their_file(prepared) -> None:
+    images = load_split(prepared, "train")
+    near = resident(images, CPU)
+    assert isinstance(near, Images)
+    assert torch.equal(near.pixels, images.pixels)
+    assert near.pixels.data_ptr() != images.pixels.data_ptr()
+    far = resident(images, CPU, limit_mb=0)
+    assert isinstance(far, Mapped)
+    assert far.images is images
+    assert len(far) == len(near) == 40
+
+
+def test_the_limit_is_told_in_millions_of_bytes() -> None:
+    images = Images(torch.zeros(1000, 1, 40, 50, dtype=torch.uint8), torch.zeros(1000, dtype=torch.int64))
+    assert isinstance(resident(images, CPU, limit_mb=2), Images)
+    assert isinstance(resident(images, CPU, limit_mb=1), Mapped)
+
+
+def test_free_memory_is_some_of_the_machines() -> None:
+    assert 10**6 < free_bytes(CPU) < 10**14
+
+
+def test_a_split_is_mapped_without_a_warning_and_never_written(prepared) -> None:
+    before = (prepared / "train/images.npy").read_bytes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        images = load_split(prepared, "train")
+        batches = list(Shuffled(images, 8, 0, ({"name": "noise"},)))
+    assert len(batches) == 5
+    images.pixels.zero_()
+    assert (prepared / "train/images.npy").read_bytes() == before
+
+
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_a_label_that_is_no_class_is_refused_with_its_split(prepared, wrong) -> None:
+    labels = np.load(prepared / "train/labels.npy")
+    labels[-1] = wrong
+    np.save(prepared / "train/labels.npy", labels)
+    with pytest.raises(SlimlineError, match=r"train: labels from (-1 to 2|0 to 3) of 3 classes, which are 0 to 2; run the prepare stage again"):
+        load_split(prepared, "train")
+
+
+# Training on them.
+
+
+def trained(prepared: Path, resident_mb: int | None = None, **changes: object) -> tuple[dict[str, torch.Tensor], list[float]]:
+    torch.manual_seed(0)
+    settings = {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.1}, "schedule": {"name": "constant"}}
+    params = Fit.model_validate(settings | {"augment": ({"name": "rotate"}, {"name": "shift", "pixels": 1})} | changes)
+    module = Classifier(tiny.trained(), params, LabelsAlone(params.label_smoothing))
+    fit(module, prepared, params, Settings(0, Hardware(threads=1, resident_mb=resident_mb)), tracker=MemoryTracker())
+    return dict(module.model.state_dict()), [row.train_loss for row in module.history]
+
+
+@pytest.mark.parametrize("mix", [None, {"name": "cutmix"}])
+def test_training_ends_in_the_same_weights_resident_or_mapped(prepared, mix) -> None:
+    (near, losses), (far, other_losses) = trained(prepared, mix=mix), trained(prepared, resident_mb=0, mix=mix)
+    assert losses == other_losses
+    assert all(torch.equal(tensor, far[name]) for name, tensor in near.items())
+    assert readers() == 0
+
+
+def test_a_mix_and_smoothed_labels_reach_the_loss(prepared) -> None:
+    losses = [trained(prepared, **changes)[1] for changes in ({}, {"mix": {"name": "mixup"}}, {"mix": {"name": "mixup"}, "label_smoothing": 0.1})]
+    assert losses[0] != losses[1] != losses[2]
+
+
+def test_a_student_learns_from_mixed_images_of_its_teacher(prepared) -> None:
+    ((images, labels),) = Shuffled(load_split(prepared, "train"), 40, 0, mix=Mixing({"name": "mixup"}, 3))
+    taught = Taught(tiny.trained(), tiny.loss_spec("soft_hard"))
+    student = torch.randn(40, 3, requires_grad=True)
+    taught(images, labels, student).backward()
+    assert student.grad is not None
+    whole = taught(images, labels.argmax(1), student)
+    assert not torch.equal(whole, taught(images, labels, student))
