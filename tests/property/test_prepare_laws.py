@@ -1,7 +1,6 @@
 """Laws of dividing: decoded content and seed decide, nothing else."""
 
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ def label(item: Item) -> str:
 @ONE
 @given(st.randoms(use_true_random=False), seeds)
 def test_neither_order_nor_file_names_change_a_byte(order: random.Random, seed: int) -> None:
-    shuffled = [replace(item, origin=f"renamed {n}") for n, item in enumerate(order.sample(ITEMS, len(ITEMS)))]
+    shuffled = [item._replace(origin=f"renamed {n}") for n, item in enumerate(order.sample(ITEMS, len(ITEMS)))]
     with tiny.prepared(ITEMS, seed=seed) as one, tiny.prepared(shuffled, seed=seed) as other:
         assert one.files() == other.files()
 
@@ -43,7 +42,7 @@ def test_adding_images_moves_no_image_that_was_there(count: int, seed: int) -> N
 @given(st.lists(st.integers(0, len(ITEMS) - 1), min_size=1, max_size=30), seeds)
 def test_equal_images_never_stand_on_two_sides(copies: list[int], seed: int) -> None:
     # Also under another label, as in a set that someone labelled twice.
-    doubled = [*ITEMS, *(replace(ITEMS[index], belongs=Membership("class 0")) for index in copies)]
+    doubled = [*ITEMS, *(ITEMS[index]._replace(belongs=Membership("class 0")) for index in copies)]
     with tiny.prepared(doubled, seed=seed) as made:
         assert all(len(splits) == 1 for splits in made.places().values())
         assert sum(len(made.labels(split)) for split in SPLITS) == len(doubled)
@@ -56,8 +55,8 @@ def test_equal_images_never_stand_on_two_sides(copies: list[int], seed: int) -> 
 @given(st.integers(2, 5), seeds)
 def test_pictures_that_are_equal_only_once_resized_do_not_straddle_splits_either(enlarged: int, seed: int) -> None:
     """Enlarged by whole pixels they decode to other content, and average back to the very same."""
-    twins = [replace(item, content=np.full((8, 8), n, np.uint8)) for n, item in enumerate(ITEMS)]
-    larger = [replace(item, content=item.content.repeat(enlarged, 0).repeat(enlarged, 1)) for item in twins]
+    twins = [item._replace(content=np.full((8, 8), n, np.uint8)) for n, item in enumerate(ITEMS)]
+    larger = [item._replace(content=item.content.repeat(enlarged, 0).repeat(enlarged, 1)) for item in twins]
     with tiny.prepared([*twins, *larger], seed=seed) as made:
         assert all(len(splits) == 1 for splits in made.places().values())
         images = made.prepared.report["images"]
@@ -73,7 +72,7 @@ def test_pictures_that_are_equal_only_once_resized_do_not_straddle_splits_either
 def test_a_given_split_is_kept_and_its_images_leave_training(copied: list[int], split: str) -> None:
     given_split = tiny.items(40, seed=5, split=split)
     rest = tiny.items(80, seed=6, split="train")
-    copies = [replace(given_split[index], belongs=Membership(label(given_split[index]), "train")) for index in copied]
+    copies = [given_split[index]._replace(belongs=Membership(label(given_split[index]), "train")) for index in copied]
     with tiny.prepared([*rest, *copies, *given_split]) as made:
         assert {image.tobytes() for image in made.images(split)} == {item.content.tobytes() for item in given_split}
         assert len(made.labels(split)) == 40
@@ -94,7 +93,7 @@ def test_every_image_keeps_its_label(seed: int) -> None:
 @ONE
 @given(st.sampled_from([8, 12, 16, 40]), st.sampled_from(["fit", "pad", "crop"]), st.sampled_from([1, 3]), seeds)
 def test_an_image_stays_in_its_split_whatever_it_is_resized_to(size: int, resize: str, channels: int, seed: int) -> None:
-    items = [replace(item, origin=str(n)) for n, item in enumerate(tiny.items(60, size=16))]
+    items = [item._replace(origin=str(n)) for n, item in enumerate(tiny.items(60, size=16))]
     with tiny.prepared(items, seed=seed) as one, tiny.prepared(items, seed=seed, size=size, resize=resize, channels=channels) as other:
         for made in (one, other):
             made.prepared.write_files(made.folder / "files.csv")

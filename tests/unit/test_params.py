@@ -57,12 +57,12 @@ SLIPS = {
     "null block": (
         "hardware:\n  threads: 2\n",
         "hardware:\n",
-        f"hardware: found null; a mapping is needed, with the keys threads, workers, resident_mb",
+        "hardware: found null; a mapping is needed, with the keys threads, workers, resident_mb",
     ),
     "text for a block": (
         "hardware:\n  threads: 2\n",
         "hardware: 2\n",
-        f"hardware: found 2; a mapping is needed, with the keys threads, workers, resident_mb",
+        "hardware: found 2; a mapping is needed, with the keys threads, workers, resident_mb",
     ),
     "missing seed": ("seed: 0", "", f"seed: missing; needed are {BLOCK}"),
     "misspelt key": ("epochs: 30", "epoch: 30", f"teacher.fit.epoch: no such parameter; did you mean epochs? allowed here: {FIT}"),

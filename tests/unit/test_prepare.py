@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from slimline.errors import SlimlineError
 
 
 def relabelled(items: list[Item], *labels: str) -> list[Item]:
-    return [replace(item, belongs=Membership(labels[n % len(labels)])) for n, item in enumerate(items)]
+    return [item._replace(belongs=Membership(labels[n % len(labels)])) for n, item in enumerate(items)]
 
 
 def refusal(items: list[Item], **changes) -> str:
@@ -65,12 +64,12 @@ def test_numbers_are_in_order_of_their_value_and_names_of_their_letters() -> Non
 
 
 def test_a_class_that_is_missing_in_a_split_is_refused_with_both_names_and_the_count() -> None:
-    lonely = replace(tiny.items(1, seed=9)[0], belongs=Membership("rare"))
+    lonely = tiny.items(1, seed=9)[0]._replace(belongs=Membership("rare"))
     assert re.search(r"too few images in the \w+ split of class rare \(0\); at least 1 is needed", refusal([*tiny.items(60), lonely]))
 
 
 def test_a_label_that_is_missing_from_training_is_refused() -> None:
-    new = replace(tiny.items(1, seed=9)[0], belongs=Membership("new", "test"))
+    new = tiny.items(1, seed=9)[0]._replace(belongs=Membership("new", "test"))
     said = refusal([*tiny.items(60), *tiny.items(20, seed=5, split="test"), new])
     assert "too few images in the train split of class new (0)" in said
 
@@ -81,7 +80,7 @@ def test_the_least_number_of_images_of_a_class_is_the_users_choice() -> None:
 
 def test_the_written_description_tells_mean_and_deviation_of_each_channel_of_the_training_pixels() -> None:
     colours = np.random.default_rng(0).integers(0, [256, 100, 10], (60, 8, 8, 3), dtype=np.uint8)
-    coloured = [replace(item, content=pixels) for item, pixels in zip(tiny.items(60), colours, strict=True)]
+    coloured = [item._replace(content=pixels) for item, pixels in zip(tiny.items(60), colours, strict=True)]
     with tiny.prepared(coloured, channels=3) as made:
         train = made.images("train") / 255
         assert np.allclose(made.prepared.description["mean"], train.mean((0, 2, 3)))
@@ -92,7 +91,7 @@ def test_the_written_description_tells_mean_and_deviation_of_each_channel_of_the
 def test_a_channel_of_one_level_has_a_deviation_that_can_be_divided_by() -> None:
     green = np.zeros((60, 8, 8, 3), np.uint8)
     green[..., 1] = np.random.default_rng(0).integers(0, 256, (60, 8, 8))
-    with tiny.prepared([replace(item, content=pixels) for item, pixels in zip(tiny.items(60), green, strict=True)], channels=3) as made:
+    with tiny.prepared([item._replace(content=pixels) for item, pixels in zip(tiny.items(60), green, strict=True)], channels=3) as made:
         assert made.prepared.description["std"][0] == 1 / 255
 
 
@@ -112,7 +111,7 @@ def test_nothing_but_the_arrays_and_their_description_is_left(made: tiny.Arrays)
 
 
 def test_nothing_prepared_tells_where_it_came_from(made: tiny.Arrays) -> None:
-    elsewhere = [replace(item, origin=f"/home/else/{item.origin}") for item in tiny.items(90, classes=3)]
+    elsewhere = [item._replace(origin=f"/home/else/{item.origin}") for item in tiny.items(90, classes=3)]
     with tiny.prepared(elsewhere, source={"name": "images", "path": "other.tar"}) as other:
         assert other.files() == made.files()
 
@@ -123,9 +122,9 @@ def test_the_digest_changes_with_any_pixel_any_label_and_any_name() -> None:
     pixel[0, 0] ^= 1
     variants = [
         items,
-        [*items[:7], replace(items[7], content=pixel), *items[8:]],
-        [*items[:7], replace(items[7], belongs=Membership("class 2")), *items[8:]],
-        [replace(item, belongs=Membership(f"{item.belongs.label}!")) for item in items],
+        [*items[:7], items[7]._replace(content=pixel), *items[8:]],
+        [*items[:7], items[7]._replace(belongs=Membership("class 2")), *items[8:]],
+        [item._replace(belongs=Membership(f"{item.belongs.label}!")) for item in items],
     ]
     digests = set()
     for variant in variants:
@@ -149,10 +148,10 @@ def test_the_list_of_files_names_every_image_in_its_place(made: tiny.Arrays, tmp
 def test_the_report_tells_what_is_odd_about_the_images() -> None:
     items = tiny.items(600, classes=2)
     odd = [
-        replace(items[0], origin="copy.png"),
-        replace(items[1], origin="other label.png", belongs=Membership("class 0")),
-        replace(items[2], origin="blank.png", content=np.full((8, 8), 3, np.uint8)),
-        replace(items[3], origin="strip.png", content=np.tile(items[3].content, (1, 20))),
+        items[0]._replace(origin="copy.png"),
+        items[1]._replace(origin="other label.png", belongs=Membership("class 0")),
+        items[2]._replace(origin="blank.png", content=np.full((8, 8), 3, np.uint8)),
+        items[3]._replace(origin="strip.png", content=np.tile(items[3].content, (1, 20))),
     ]
     with tiny.prepared([*items, *odd]) as made:
         found = made.prepared.report

@@ -1,7 +1,7 @@
 """Image files in a folder or an archive, one sub-folder a class, with or without `train/`, `val/` and `test/` above."""
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from slimline.data.sources.files import READ, image_files, printable
 from slimline.data.sources.item import Folder, Item, Unreadable
@@ -17,22 +17,21 @@ def images(root: Path, *, path: str) -> Iterator[Item]:
     place = root / path
     if not place.exists():
         raise SlimlineError(f"data.source.path: '{path}' does not exist; put the images there or name another path")
-    found = False
+    known: dict[tuple[str, ...], Folder] = {}
     for file in image_files(place):
-        found = True
-        parts = tuple(part for part in PurePosixPath(file.name).parts[:-1] if part not in (".", "/"))
+        parts = file.parts[:-1]
         content = file.content if isinstance(file.content, Unreadable) else _misplaced(parts) or file.content
-        yield Item(content, Folder(parts), printable(file.name), file.share)
-    if not found:
+        yield Item(content, known.setdefault(parts, Folder(parts)), printable("/".join(file.parts)), file.share)
+    if not known:
         raise SlimlineError(f"{place}: no image found; expected CLASS/IMAGE files ending in {', '.join(sorted(READ))}")
 
 
-def _misplaced(parts: tuple[str, ...]) -> Unreadable | None:
-    """Whether these folders can name a class."""
-    if not parts:
+def _misplaced(folders: tuple[str, ...]) -> Unreadable | None:
+    """Why these folders can name no class, if so."""
+    if not folders:
         return Unreadable("lies in no class folder; arrange images as CLASS/IMAGE")
     try:
-        "/".join(parts).encode()
+        "/".join(folders).encode()
     except UnicodeEncodeError:
         return Unreadable("lies in a folder whose name is not UTF-8; rename the folder")
     return None

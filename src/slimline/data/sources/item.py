@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,9 +37,8 @@ class Unreadable:
     reason: str
 
 
-@dataclass(frozen=True)
-class Item:
-    """One labelled image, not yet decoded.
+class Item(NamedTuple):
+    """One labelled image, not yet decoded. (A tuple: it is made in a quarter of the time of a frozen dataclass, a million times.)
 
     Args:
         content: an encoded file (its bytes, or where to read them), or pixels: uint8 `height width` (grey) or
