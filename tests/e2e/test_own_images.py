@@ -1,6 +1,7 @@
 """What a user does first: point the pipeline at a folder of their own pictures."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -64,3 +65,25 @@ def test_a_path_that_is_not_there_is_told_before_anything_runs(own: Repository) 
         assert "data.source.path: 'data/raw/phtos' does not exist" in done.stderr
     finally:
         params.write_text(text)
+
+
+def test_the_comparison_of_two_versions_tells_drift_by_its_exit_code(own: Repository, tmp_path: Path) -> None:
+    same = own.run("slimline", "data", "diff", ".", "data/prepared", "--limit", "0.1")
+    assert same.returncode == 0, same.stderr
+    darker = tmp_path / "prepared"
+    shutil.copytree(own.root / "data/prepared", darker)
+    for file in darker.glob("*/images.npy"):
+        np.save(file, np.load(file) // 2)
+    told = own.run("slimline", "data", "diff", ".", str(darker), "--json", "--limit", "0.1")
+    assert told.returncode == 1, told.stderr
+    assert json.loads(told.stdout)["worst"] > 0.25
+    assert own.run("slimline", "data", "diff", ".", str(darker)).returncode == 0
+    nowhere = own.run("slimline", "data", "diff", ".", "no-such-revision")
+    assert nowhere.returncode == 2
+    assert len(nowhere.stderr.splitlines()) == 1
+
+
+def test_an_unknown_data_set_is_refused_with_those_that_are_known(own: Repository) -> None:
+    done = own.run("slimline", "fetch", "mnsit")
+    assert done.returncode == 2
+    assert "did you mean mnist?" in done.stderr
