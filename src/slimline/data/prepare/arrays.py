@@ -126,7 +126,7 @@ def prepare(items: Iterable[Item], params: Data, folder: Path, *, seed: int, wor
 def _read(items: Iterable[Item], params: Data, form: Form, spool: Path, workers: int) -> Found:
     origins, belongs, kinds = Origins(), array("q"), dict[Membership | Folder, int]()
     parts: list[Facts] = []
-    bar = "prepare {percentage:3.0f} %|{bar}|{postfix} images [{elapsed}, {remaining} left]"
+    bar = "prepare {percentage:3.0f} %|{bar}| {elapsed}, {remaining} left{postfix}"
     with tqdm(total=1.0, bar_format=bar, disable=None, leave=False) as progress:
         for part, facts in decoded(chunks(items, form.channels * form.size**2), form, spool, workers):
             for row, reason in facts.reasons.items():
@@ -137,7 +137,7 @@ def _read(items: Iterable[Item], params: Data, form: Form, spool: Path, workers:
                 origins.append(item.origin)
                 belongs.append(kinds.setdefault(item.belongs, len(kinds)) if readable else NONE)
             parts.append(facts)
-            progress.set_postfix_str(f"{len(belongs):,}", refresh=False)
+            progress.set_postfix_str(f"{len(belongs):,} images", refresh=False)
             progress.update(part[-1].share - progress.n)
     if not kinds:
         raise SlimlineError(f"{params.source['path']}: no readable image in it; mend the files, or name another path")
