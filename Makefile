@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all lint ui clean
+.PHONY: help setup repro test test-all test-share lint ui clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test: setup ## the fast tests
 
 test-all: setup ## every test, the slow ones too
 	$(BIN)/python -m pytest -m ""
+
+test-share: setup ## every n-th of the slow tests: make test-share SHARE=0/4
+	$(BIN)/python -m pytest -m slow --share $(or $(SHARE),0/1) || [ $$? -eq 5 ]
 
 lint: setup ## format, lint, types, import floors
 	$(BIN)/ruff format --check .

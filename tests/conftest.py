@@ -16,6 +16,17 @@ settings.register_profile("slimline", deadline=None, max_examples=40, derandomiz
 settings.load_profile("slimline")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--share", metavar="K/N", help="run every N-th of the chosen tests, from the K-th on (counted from 0)")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if share := config.getoption("--share"):
+        first, step = map(int, share.split("/"))
+        config.hook.pytest_deselected(items=[item for place, item in enumerate(items) if place % step != first])
+        items[:] = items[first::step]
+
+
 @pytest.fixture(autouse=True)
 def _same_start() -> None:
     """The same draws in every test, and one thread: on tiny tensors a second one only waits, six times as long beside other work."""

@@ -34,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     fetching.add_argument("name", help="mnist, fashion_mnist or cifar10")
     fetching.set_defaults(run=fetch)
     about_data = commands.add_parser("data", help="questions about prepared data").add_subparsers(dest="about", required=True, metavar="COMMAND")
+    about_data.add_parser("show", help="make a page of the prepared images and of what is odd about them").set_defaults(run=data_show)
     comparing = about_data.add_parser("diff", help="what changed between two versions, and whether it is more than chance")
     for side in ("before", "after"):
         comparing.add_argument(side, help="a folder of prepared data, a git revision, or . for what is prepared now")
@@ -60,6 +61,14 @@ def fetch(paths: Paths, given: argparse.Namespace) -> None:
 
     with contextlib.chdir(paths.root):
         print(fetched(given.name, Path("data/raw")))
+
+
+def data_show(paths: Paths, _given: argparse.Namespace) -> None:
+    """Write the page of the prepared images, and say where."""
+    from slimline.report.data_page import data_page
+
+    write_text(paths.data_page, data_page(paths))
+    print(paths.data_page)
 
 
 def data_diff(paths: Paths, given: argparse.Namespace) -> None:

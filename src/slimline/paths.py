@@ -61,6 +61,10 @@ class Paths:
         return self.root / "data" / "prepared"
 
     @property
+    def data_page(self) -> Path:
+        return self.root / "reports" / "data.html"
+
+    @property
     def origin(self) -> Path:
         """Where the prepared images came from: the source as params.yaml names it."""
         return self.root / "data" / "origin.json"

@@ -2,17 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 from jaxtyping import Int
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from numpy import ndarray
 
 from slimline.report import figures
 from slimline.report.curves import Curve, read
 from slimline.report.numbers import count, label, milliseconds, percent, points, size, times
+from slimline.report.rendering import render
 from slimline.report.tables import comparisons_table, models_table
 from slimline.report.words import (
     SHIPPED,
@@ -77,10 +76,8 @@ def page(
         SlimlineError: a curve's file is no curve.
     """
     trained, level = read(curves), Level(confidence)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
-    environment.filters.update(label=label, count=count)
-    template = resources.files("slimline.report").joinpath("template.html").read_text(encoding="utf-8")
-    return environment.from_string(template).render(
+    return render(
+        "template.html",
         headline=headline(scorecard, latency),
         sentences=[accuracy_sentence(scorecard, level), meaning(scorecard)],
         tiles=_tiles(scorecard, latency),
