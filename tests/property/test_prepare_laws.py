@@ -116,7 +116,7 @@ def test_each_class_is_divided_as_asked_within_what_chance_allows(seed: int, val
         assert abs(obtained - share) < 4.5 * np.sqrt(share * (1 - share) / count)
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("workers", [2, 3])
 def test_the_number_of_workers_changes_no_byte(workers: int) -> None:
     items = tiny.items(700)
     with tiny.prepared(items) as one, tiny.prepared(items, workers=workers) as other:

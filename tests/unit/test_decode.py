@@ -1,6 +1,10 @@
 """Decoding: any mode, depth and size becomes bytes of one shape; the digest knows a picture again."""
 
 import io
+import struct
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,24 +162,44 @@ def test_sizes_beyond_the_limits_are_refused_before_they_are_decoded() -> None:
 
 
 def test_an_image_of_millions_of_pixels_is_decoded_alone() -> None:
-    from slimline.data.prepare import decode as module
-
     held = []
 
-    class Lock:
-        def __enter__(self) -> None:
-            held.append(True)
+    @contextmanager
+    def lock():
+        held.append(True)
+        yield
 
-        def __exit__(self, *_: object) -> None:
-            pass
-
-    original, module.alone = module.alone, Lock()
-    try:
-        one(file(Image.new("1", (5000, 4000))), largest_pixels=10**8)
-        one(GREY)
-    finally:
-        module.alone = original
+    for image in (Image.new("1", (5000, 4000)), Image.fromarray(GREY)):
+        assert isinstance(decode(file(image), form(largest_pixels=10**8), lock()), Decoded)
     assert held == [True]
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), OSError(24, "Too many open files"), MemoryError()])
+def test_a_failure_of_the_machine_is_not_taken_for_one_of_the_image(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(type(error)):
+        decode(b"anything", form())
+
+
+def test_a_file_that_vanished_or_may_not_be_opened_is_unreadable(tmp_path: Path) -> None:
+    assert "cannot be opened (No such file or directory)" in refused(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("pixels", [np.zeros((8, 8), np.complex128), np.zeros((8, 8, 5), np.uint8), np.zeros((2, 8, 8, 3), np.uint8)])
+def test_pixels_of_an_odd_kind_from_a_users_source_are_refused(pixels: np.ndarray) -> None:
+    assert refused(pixels)
+
+
+def test_sixteen_bits_of_colour_keep_their_upper_eight() -> None:
+    """Pillow reads such a file with eight; a table of it here would be a decoder of our own."""
+    colours = np.full((8, 8, 3), (0x1234, 0x80FF, 0xFFFF), ">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in colours)
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(struct.pack(">I", len(c)) + n + c + struct.pack(">I", zlib.crc32(n + c)) for n, c in chunks)
+    assert one(png, channels=3).pixels[:, 0, 0].tolist() == [0x12, 0x80, 0xFF]
 
 
 def test_a_mode_without_a_way_to_colours_is_refused_or_converted() -> None:

@@ -161,7 +161,7 @@ def test_the_report_tells_what_is_odd_about_the_images() -> None:
     assert found["near_constant"] == {"count": 1, "files": ["blank.png"]}
     assert found["sizes"]["long"] == {"count": 1, "files": ["strip.png"]}
     assert found["sizes"]["width"] == [8, 8, 160]
-    assert sum(found["classes"]["class 0"].values()) == 303 - sum(found["classes"]["class 1"].values()) + 301
+    assert [sum(found["classes"][name].values()) for name in ("class 0", "class 1")] == [303, 301]
     assert [note for note in found["notes"] if "copies" in note or "labels" in note or "nothing" in note or "long" in note] == found["notes"]
     assert len(found["notes"]) == 4
 
@@ -216,6 +216,49 @@ def test_arrays_that_do_not_fit_together_are_refused(made: tiny.Arrays) -> None:
     np.save(made.folder / "train" / "labels.npy", labels[:-1])
     with pytest.raises(SlimlineError, match="do not fit together"):
         load_split(made.folder, "train")
+
+
+class Deadly:
+    """What ends the process that unpickles it, as a decoder that crashes would."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+def test_the_death_of_a_worker_is_told_with_the_image_from_which_on_it_happened() -> None:
+    items = tiny.items(2000)
+    deadly = [*items[:700], items[700]._replace(content=Deadly()), *items[701:]]
+    assert re.search(r"a decoding process died at or after 'None 0 \d+'", refusal(deadly, workers=2))
+
+
+def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    """Files of more than 20 kB cannot be written, as on a disk that has no more room."""
+    script = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+import tiny
+from pathlib import Path
+from slimline.data.prepare.arrays import prepare
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+try:
+    prepare(tiny.items(600), tiny.data(), Path(sys.argv[1]), seed=0, workers=int(sys.argv[3]))
+except OSError as error:
+    print(error.errno)
+"""
+    for limit, workers in ((20_000, 1), (20_000, 2)):
+        done = subprocess.run([sys.executable, "-c", script, tmp_path, str(limit), str(workers)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == "27"
+        assert not (tmp_path / "spool").exists()
+
+
+def test_shares_are_judged_among_the_images_that_were_divided() -> None:
+    with tiny.prepared([*tiny.items(600), *tiny.items(300, seed=7, split="test")]) as made:
+        found = made.prepared.report["stratification"]
+        assert (found["split"], found["asked"]) == ("validation", 0.3)
+        assert found["class"] in made.classes
+        assert found["deviations"] < 4
 
 
 ENDLESS = """

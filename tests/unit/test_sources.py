@@ -3,6 +3,7 @@
 import io
 import os
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -108,22 +109,29 @@ def test_folders_are_read_as_their_owner_meant_them(folders: str, expected: str)
 
 @pytest.mark.parametrize(
     ("folders", "message"),
-    [("train/cat test/cat extra/cat", "extra/ stands beside the splits test, train"), ("train/cat train", "images lie in train/ itself")],
+    [
+        ("train/cat test/cat extra/cat", "extra/ stands beside test, train/, which holds folders"),
+        ("train/cat train/dog plane", "plane/ stands beside train/, which holds folders"),
+        ("train/cat train", "images lie in train/ itself"),
+    ],
 )
 def test_folders_that_can_be_read_two_ways_are_refused(folders: str, message: str) -> None:
     with pytest.raises(SlimlineError, match=message):
         layout.read([Folder(tuple(folder.split("/"))) for folder in folders.split()])
 
 
-def test_links_in_a_folder_are_followed_but_not_in_circles_and_not_to_nothing(tmp_path: Path) -> None:
+def test_links_to_images_are_followed_and_links_to_folders_or_to_nothing_are_told(tmp_path: Path) -> None:
     save(tmp_path / "elsewhere" / "1.png")
     save(tmp_path / "photos" / "cat" / "1.png")
     (tmp_path / "photos" / "dog").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "photos" / "cat" / "again").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos" / "cat" / "link.png").symlink_to(tmp_path / "elsewhere" / "1.png")
     (tmp_path / "photos" / "cat" / "gone.png").symlink_to(tmp_path / "nothing")
     os.mkfifo(tmp_path / "photos" / "cat" / "pipe.png")
     items = {item.origin: item for item in read(tmp_path)}
-    assert sorted(items) == ["cat/1.png", "cat/gone.png", "cat/pipe.png", "dog/1.png"]
+    assert sorted(items) == ["cat/1.png", "cat/again", "cat/gone.png", "cat/link.png", "cat/pipe.png", "dog"]
+    assert items["cat/link.png"].content == tmp_path / "photos/cat/link.png"
+    assert all("is a link to a folder, into which DVC does not look" in items[name].content.reason for name in ("cat/again", "dog"))
     assert all("no regular file" in items[f"cat/{name}.png"].content.reason for name in ("gone", "pipe"))
 
 
@@ -247,3 +255,34 @@ def test_a_file_that_is_no_image_is_refused_by_name_or_left_out_and_listed(kind:
         assert made.prepared.report["images"]["unreadable"] == 1
         assert len(made.classes) == 2
         assert any("1 of 61 images were left out" in note for note in made.prepared.report["notes"])
+
+
+def test_a_tar_that_ends_in_a_zip_is_read_as_the_tar_that_it_is(tmp_path: Path) -> None:
+    save(tmp_path / "inner" / "fox" / "9.png")
+    save(tmp_path / "outer" / "cat" / "1.png")
+    pack(tmp_path / "inner", "zip").rename(tmp_path / "outer" / "zz.zip")
+    with tarfile.open(tmp_path / "photos", "w", format=tarfile.USTAR_FORMAT) as archive:
+        archive.add(tmp_path / "outer", arcname=".")
+    assert [item.origin for item in read(tmp_path)] == ["cat/1.png"]
+
+
+@pytest.mark.parametrize("spoil", [(28, b"\xff\xfe"), (6, b"\xff\xff")])
+def test_a_zip_whose_directory_lies_is_refused_in_a_line(spoil: tuple[int, bytes], tmp_path: Path) -> None:
+    member = zipfile.ZipInfo("caf\u00e9/1.png")
+    with zipfile.ZipFile(tmp_path / "photos", "w") as archive:
+        archive.writestr(member, b"x")
+    raw = bytearray((tmp_path / "photos").read_bytes())
+    start = raw.index(b"PK\1\2")
+    offset, content = spoil
+    place = raw.index("caf\u00e9".encode(), start) + 3 if offset == 28 else start + offset
+    raw[place : place + 2] = content
+    (tmp_path / "photos").write_bytes(raw)
+    with pytest.raises(SlimlineError, match=r"photos: (no readable archive|')"), tiny.prepared(read(tmp_path)):
+        pass
+
+
+def test_a_hundred_thousand_folders_are_read_in_a_moment() -> None:
+    known = [Folder(("photos", f"class {n % 100}", str(n))) for n in range(100_000)]
+    start = time.process_time()
+    assert len({member.label for member in layout.read(known).values()}) == 100
+    assert time.process_time() - start < 5

@@ -1,4 +1,4 @@
-"""Any source to `data/prepared/`: one pass over the source, then one over the pixels, in memory that does not grow with them."""
+"""Any source to `data/prepared/`: one pass over the source, then one over the pixels, in memory that grows by some 200 bytes an image."""
 
 import csv
 import hashlib
@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Int64
-from numpy.lib.format import open_memmap
+from numpy.lib.format import write_array_header_1_0
 from tqdm import tqdm
 
 from slimline.data.prepare import checks
 from slimline.data.prepare.checks import Labelled
 from slimline.data.prepare.decode import Form
 from slimline.data.prepare.divide import NONE, SPLITS, divide
-from slimline.data.prepare.pool import Facts, chunks, decoded, joined, processors
+from slimline.data.prepare.pool import Facts, chunks, decoded, processors
 from slimline.data.sources import layout
 from slimline.data.sources.item import Folder, Item, Membership
 from slimline.errors import SlimlineError
@@ -110,7 +110,7 @@ def prepare(items: Iterable[Item], params: Data, folder: Path, *, seed: int, wor
         description = _write(images, order, spool, folder, form)
     finally:
         spool.unlink(missing_ok=True)
-    report = checks.report(images, found.facts, found.origins.__getitem__, _asked(found, params))
+    report = checks.report(images, found.facts, found.origins.__getitem__)
     if params.label_noise:
         # scikit-learn takes a second to import, and worker processes import this module too.
         from slimline.data.prepare.noise import label_noise
@@ -125,35 +125,36 @@ def prepare(items: Iterable[Item], params: Data, folder: Path, *, seed: int, wor
 
 def _read(items: Iterable[Item], params: Data, form: Form, spool: Path, workers: int) -> Found:
     origins, belongs, kinds = Origins(), array("q"), dict[Membership | Folder, int]()
-    parts: list[Facts] = []
+    tables, reasons = [], dict[int, str]()
     bar = "prepare {percentage:3.0f} %|{bar}| {elapsed}, {remaining} left{postfix}"
     with tqdm(total=1.0, bar_format=bar, disable=None, leave=False) as progress:
         for part, facts in decoded(chunks(items, form.channels * form.size**2), form, spool, workers):
             for row, reason in facts.reasons.items():
                 if params.unreadable == "refuse":
                     hint = "or have such files left out: data.unreadable: skip"
-                    raise SlimlineError(f"{params.source['path']}: '{part[row].origin}' {reason}; {hint}")
-            for item, readable in zip(part, facts.readable, strict=True):
-                origins.append(item.origin)
-                belongs.append(kinds.setdefault(item.belongs, len(kinds)) if readable else NONE)
-            parts.append(facts)
+                    raise SlimlineError(f"{params.source['path']}: '{part.origins[row]}' {reason}; {hint}")
+                reasons[len(belongs) + row] = reason
+            for origin, kind, readable in zip(part.origins, part.belongs, facts.table["readable"], strict=True):
+                origins.append(origin)
+                belongs.append(kinds.setdefault(kind, len(kinds)) if readable else NONE)
+            tables.append(facts.table)
             progress.set_postfix_str(f"{len(belongs):,} images", refresh=False)
-            progress.update(part[-1].share - progress.n)
+            progress.update(part.share - progress.n)
     if not kinds:
         raise SlimlineError(f"{params.source['path']}: no readable image in it; mend the files, or name another path")
-    return Found(joined(parts), origins, np.array(belongs, np.int64), kinds)
+    return Found(Facts(np.concatenate(tables), reasons), origins, np.array(belongs, np.int64), kinds)
 
 
 def _labelled(found: Found, params: Data, seed: int) -> Labelled:
     members = _members(list(found.kinds))
     classes = _ordered({member.label for member in members})
     number = {label: index for index, label in enumerate(classes)}
-    row = np.flatnonzero(found.facts.readable)
+    row = np.flatnonzero(found.facts.table["readable"])
     kind = found.belongs[row]
     label = np.array([number[member.label] for member in members])[kind]
     given = np.array([NONE if member.split is None else SPLITS.index(member.split) for member in members])[kind]
     division = divide(
-        found.facts.digest[row], found.facts.twin[row], given,
+        found.facts.table["digest"][row], found.facts.table["twin"][row], given,
         seed=seed, validation=params.validation, test=params.test, drop=params.duplicates == "drop",
     )  # fmt: skip
     return Labelled(row, label, division, classes)
@@ -183,12 +184,6 @@ def _ordered(labels: set[str]) -> tuple[str, ...]:
     return tuple(sorted(labels, key=lambda label: (int(label) if numbers else 0, label)))
 
 
-def _asked(found: Found, params: Data) -> dict[str, float]:
-    """The share of the images that each split drawn by us should hold, where all of them were to be divided."""
-    given = {member.split for member in _members(list(found.kinds))}
-    return {} if given & {"test", "validation"} else {"validation": params.validation, "test": params.test}
-
-
 def _order(images: Labelled) -> dict[str, Int64[np.ndarray, " m"]]:
     """For each split, its images in the order of their keys; images of equal content, in the order of their labels."""
     ordered = np.lexsort((images.label, images.division.key))
@@ -206,18 +201,19 @@ def _write(images: Labelled, order: dict[str, Int64[np.ndarray, " m"]], spool: P
     read = np.memmap(spool, np.uint8, "r").reshape(-1, *shape)
     step = max(1, COPIED_BYTES // read[0].nbytes)
     histogram = np.zeros((form.channels, 256), np.int64)
-    digest = hashlib.sha256(json.dumps(images.classes).encode())
+    counts = {split: len(chosen) for split, chosen in order.items()}
+    digest = hashlib.sha256(json.dumps([images.classes, shape, counts]).encode())
     for split, chosen in order.items():
         (folder / split).mkdir()
         labels = images.label[chosen]
-        written = open_memmap(folder / split / "images.npy", "w+", np.uint8, (len(chosen), *shape))
-        for start in range(0, len(chosen), step):
-            pixels = read[images.row[chosen[start : start + step]]]
-            written[start : start + step] = pixels
-            digest.update(pixels.tobytes())
-            if split == "train":
-                histogram += [np.bincount(pixels[:, channel].reshape(-1), minlength=256) for channel in range(form.channels)]
-        written.flush()
+        with (folder / split / "images.npy").open("wb") as file:  # a map would end the process where the disk is full
+            write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (len(chosen), *shape)})
+            for start in range(0, len(chosen), step):
+                pixels = read[images.row[chosen[start : start + step]]]
+                file.write(pixels.data)
+                digest.update(pixels.data)
+                if split == "train":
+                    histogram += [np.bincount(pixels[:, channel].reshape(-1), minlength=256) for channel in range(form.channels)]
         np.save(folder / split / "labels.npy", labels)
         digest.update(labels.tobytes())
     levels = np.arange(256) / 255
@@ -226,7 +222,7 @@ def _write(images: Labelled, order: dict[str, Int64[np.ndarray, " m"]], spool: P
     description = {
         "classes": list(images.classes),
         "input_shape": list(shape),
-        "counts": {split: len(chosen) for split, chosen in order.items()},
+        "counts": counts,
         "mean": [float(mean) for mean in means],
         "std": [max(variance**0.5, 1 / 255) for variance in variances],
         "digest": digest.hexdigest(),

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from slimline.data.prepare.divide import NONE, SPLITS, Division
 from slimline.data.prepare.pool import Facts
@@ -19,7 +19,7 @@ LISTED = 100
 NEAR_CONSTANT = 2.0
 """Standard deviation of the pixels, of 255 levels, below which an image shows nothing."""
 LONG = 10.0
-"""Ratio of the sides from which on bringing an image to a square says little of it."""
+"""Ratio of the sides above which bringing an image to a square says little of it."""
 IMBALANCED = 10.0
 """Ratio of the largest to the smallest class in training from which on it is worth a note."""
 
@@ -43,20 +43,25 @@ class Labelled:
     division: Division
     classes: Sequence[str]
 
-    def counts(self) -> Int64[np.ndarray, "splits classes"]:
-        """Images of each class in each split."""
+    @property
+    def kept(self) -> Bool[np.ndarray, " n"]:
+        """Whether an image stands in a split, and was not dropped."""
+        return self.division.split != NONE
+
+    def counts(self, chosen: Bool[np.ndarray, " n"]) -> Int64[np.ndarray, "splits classes"]:
+        """Of the `chosen` images, how many each class has in each split."""
         table = np.zeros((len(SPLITS), len(self.classes)), np.int64)
-        kept = self.division.split != NONE
-        np.add.at(table, (self.division.split[kept], self.label[kept]), 1)
+        np.add.at(table, (self.division.split[chosen], self.label[chosen]), 1)
         return table
 
 
 def refuse_small_classes(images: Labelled, smallest: int) -> None:
-    """
+    """Every class needs images to train on, to choose by and to report on.
+
     Raises:
         SlimlineError: a class with fewer than `smallest` images in a split.
     """
-    for split, counts in zip(SPLITS, images.counts(), strict=True):
+    for split, counts in zip(SPLITS, images.counts(images.kept), strict=True):
         few = [f"{label} ({count})" for label, count in zip(images.classes, counts, strict=True) if count < smallest]
         if few:
             more = f" and {len(few) - 5} more" if len(few) > 5 else ""
@@ -66,35 +71,33 @@ def refuse_small_classes(images: Labelled, smallest: int) -> None:
             )
 
 
-def report(images: Labelled, facts: Facts, name: Name, asked: dict[str, float]) -> dict[str, Any]:
+def report(images: Labelled, facts: Facts, name: Name) -> dict[str, Any]:
     """What `metrics/prepare.json` says, but for label noise; `notes` are the lines to be read by a person.
 
     Args:
         facts: of every item of the source, readable or not.
         name: origin of a row of the source.
-        asked: share of the images that each of the drawn splits should hold.
     """
-    counts = images.counts()
-    width, height = facts.width[images.row], facts.height[images.row]
-    kept = images.division.split != NONE
-    flat = images.row[kept & (facts.contrast[images.row] < NEAR_CONSTANT)]
+    counts = images.counts(images.kept)
+    width, height = facts.table["width"][images.row], facts.table["height"][images.row]
+    flat = images.row[images.kept & (facts.table["contrast"][images.row] < NEAR_CONSTANT)]
     long = images.row[np.maximum(width, height) > LONG * np.minimum(width, height)]
     found: dict[str, Any] = {
         "images": {
-            "found": len(facts.readable),
+            "found": len(facts.table),
             "unreadable": len(facts.reasons),
-            "dropped_duplicates": int((~kept).sum()),
+            "dropped_duplicates": int((~images.kept).sum()),
             **{split: int(total) for split, total in zip(SPLITS, counts.sum(1), strict=True)},
         },
         "classes": {label: {split: int(counts[number, index]) for number, split in enumerate(SPLITS)} for index, label in enumerate(images.classes)},
         "largest_to_smallest_class": float(counts[0].max() / counts[0].min()),
-        "stratification": _stratification(counts, asked),
+        "stratification": _stratification(images),
         "sizes": {
             "width": [int(f(width)) for f in (np.min, np.median, np.max)],
             "height": [int(f(height)) for f in (np.min, np.median, np.max)],
             "long": _listed(long, name),
         },
-        "animated": _listed(images.row[facts.animated[images.row]], name),
+        "animated": _listed(images.row[facts.table["animated"][images.row]], name),
         "near_constant": _listed(flat, name),
         "duplicates": _duplicates(images, facts, name),
         "unreadable": [{"file": name(row), "reason": reason} for row, reason in list(facts.reasons.items())[:LISTED]],
@@ -125,25 +128,28 @@ def _listed(rows: Int64[np.ndarray, " n"], name: Name) -> dict[str, Any]:
     return {"count": len(rows), "files": sorted(name(int(row)) for row in rows[:LISTED])}
 
 
-def _stratification(counts: Int64[np.ndarray, "splits classes"], asked: dict[str, float]) -> dict[str, Any]:
-    """How far the share of a class in a split is from the one asked for, where it is farthest; `deviations` are standard ones.
+def _stratification(images: Labelled) -> dict[str, Any]:
+    """How far the share of a class in a drawn split is from the one asked for, where it is farthest; `deviations` are standard ones.
 
     The draws are independent, so about one class of 20 lies beyond two of them.
     """
-    total = counts.sum(0)
+    chosen = images.division.drawn & images.kept
+    counts = images.counts(chosen)
+    total = np.maximum(counts.sum(0), 1)
     worst: dict[str, Any] = {"split": None, "class": None, "asked": 0.0, "obtained": 0.0, "deviations": 0.0}
-    for split, share in asked.items():
-        obtained = counts[SPLITS.index(split)] / np.maximum(total, 1)
-        deviations = np.abs(obtained - share) / np.sqrt(share * (1 - share) / np.maximum(total, 1))
+    for split, share in images.division.asked.items():
+        obtained = counts[SPLITS.index(split)] / total
+        deviations = np.abs(obtained - share) / np.sqrt(share * (1 - share) / total)
         label = int(deviations.argmax())
         if deviations[label] > worst["deviations"]:
-            worst = {"split": split, "class": label, "asked": share, "obtained": float(obtained[label]), "deviations": float(deviations[label])}
+            found = {"obtained": float(obtained[label]), "deviations": float(deviations[label])}
+            worst = {"split": split, "class": images.classes[label], "asked": share, **found}
     return worst
 
 
 def _duplicates(images: Labelled, facts: Facts, name: Name) -> dict[str, Any]:
     """Images whose prepared pixels are those of another one."""
-    _, group, size = np.unique(facts.twin[images.row], return_inverse=True, return_counts=True)
+    _, group, size = np.unique(facts.table["twin"][images.row], return_inverse=True, return_counts=True)
     lowest, highest = np.full(len(size), np.iinfo(np.int64).max), np.full(len(size), -1)
     np.minimum.at(lowest, group, images.label)
     np.maximum.at(highest, group, images.label)
@@ -167,6 +173,7 @@ def _duplicates(images: Labelled, facts: Facts, name: Name) -> dict[str, Any]:
 def _notes(found: dict[str, Any]) -> list[str]:
     images, duplicates = found["images"], found["duplicates"]
     ratio, worst = found["largest_to_smallest_class"], found["stratification"]
+    share = f"{worst['obtained']:.3f} of class {worst['class']} where {worst['asked']:.3f} was asked"
     said = {
         f"{images['unreadable']} of {images['found']} images were left out as unreadable": images["unreadable"],
         f"{duplicates['across_splits']} images stand in a higher split too, {images['dropped_duplicates']} were dropped": duplicates["across_splits"],
@@ -176,6 +183,6 @@ def _notes(found: dict[str, Any]) -> list[str]:
         f"{found['animated']['count']} files have several frames, the first was taken": found["animated"]["count"],
         f"{found['sizes']['long']['count']} images are more than {LONG:g} times as long as wide": found["sizes"]["long"]["count"],
         f"the largest class has {ratio:.1f} times the images of the smallest": ratio >= IMBALANCED,
-        f"the {worst['split']} split holds {worst['obtained']:.3f} of a class where {worst['asked']:.3f} was asked": worst["deviations"] > 4,
+        f"the {worst['split']} split holds {share}": worst["deviations"] > 4,
     }
     return [line for line, holds in said.items() if holds]

@@ -1,10 +1,9 @@
 """One image file to bytes of one shape, and the facts that dividing and checking need."""
 
 import hashlib
-import threading
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,10 +14,6 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
 
 from slimline.data.sources.item import Unreadable
-
-# What Pillow warns of (broken EXIF, large images) is either refused here or of no effect on the pixels.
-warnings.filterwarnings("ignore", module=r"PIL\.")
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF", "TIFF", "WEBP")
 """The decoders that may run, whatever a file calls itself: Pillow has others, which start foreign programs or were less looked at."""
@@ -52,6 +47,10 @@ class Form:
     smallest_side: int
 
 
+UNSHARED: AbstractContextManager[object] = nullcontext()
+"""In the place of a lock, where one process decodes alone."""
+
+
 @dataclass(frozen=True)
 class Decoded:
     """One image.
@@ -71,19 +70,35 @@ class Decoded:
     animated: bool
 
 
-alone: AbstractContextManager[object] = threading.Lock()
-"""Held while a heavy image is decoded; worker processes share one."""
-
-
-def decode(content: bytes | Path | np.ndarray | Unreadable, form: Form) -> Decoded | Unreadable:
-    """Decode one image, or tell why that cannot be."""
-    if isinstance(content, Unreadable):
-        return content
-    if isinstance(content, np.ndarray):
-        return _upright(Image.fromarray(content), form)
-    # Pillow refuses twice what it is told to warn of; our own, exact limit comes below.
+@contextmanager
+def decoders(form: Form) -> Iterator[None]:
+    """Pillow set up for `decode`, and put back afterwards."""
+    before = Image.MAX_IMAGE_PIXELS
+    # Pillow refuses twice what it is told to warn of; our own, exact limit comes when a file is opened.
     Image.MAX_IMAGE_PIXELS = form.largest_pixels
     try:
+        with warnings.catch_warnings():
+            # What it warns of (broken EXIF, large images) is either refused here or of no effect on the pixels.
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def decode(content: bytes | Path | np.ndarray | Unreadable, form: Form, alone: AbstractContextManager[object] = UNSHARED) -> Decoded | Unreadable:
+    """Decode one image, or tell why that cannot be.
+
+    Args:
+        alone: held while an image of more than `HEAVY` pixels is decoded.
+
+    Raises:
+        OSError, MemoryError: a failure of the machine, not of the image.
+    """
+    if isinstance(content, Unreadable):
+        return content
+    try:
+        if isinstance(content, np.ndarray):
+            return _opened(Image.fromarray(content), form)
         with Image.open(BytesIO(content) if isinstance(content, bytes) else content, formats=FORMATS) as image:
             if image.width * image.height < HEAVY:
                 return _opened(image, form)
@@ -93,7 +108,13 @@ def decode(content: bytes | Path | np.ndarray | Unreadable, form: Form) -> Decod
         return Unreadable("is no image that can be read; mend or remove it")
     except Image.DecompressionBombError:
         return _too_large(form)
+    except (FileNotFoundError, PermissionError) as error:
+        return Unreadable(f"cannot be opened ({error.strerror}); mend or remove it")
+    except MemoryError:
+        raise
     except Exception as error:  # the decoders raise nearly anything on a file that was damaged or made to harm
+        if isinstance(error, OSError) and error.errno is not None:  # theirs have no number
+            raise
         return Unreadable(f"is no readable image ({type(error).__name__}); mend or remove it")
 
 

@@ -22,11 +22,15 @@ class Division:
 
     Args:
         split: number of each image's split; NONE where it is dropped.
+        drawn: whether that split was drawn; the others' was given.
+        asked: the share of the drawn images that was asked for, by split.
         key: what images are put in order by, the digest stirred with the seed.
         straddling: whether an equal image stands in a split of higher precedence.
     """
 
     split: Int64[np.ndarray, " n"]
+    drawn: Bool[np.ndarray, " n"]
+    asked: dict[str, float]
     key: Shaped[np.ndarray, " n"]
     straddling: Bool[np.ndarray, " n"]
 
@@ -53,17 +57,16 @@ def divide(
     """
     key = _stirred(digest, seed)
     share = _uniform(key)
-    test_given, validation_given = (bool((given == SPLITS.index(name)).any()) for name in ("test", "validation"))
-    test_share = 0.0 if test_given else test
-    drawn = np.zeros(len(digest), np.int64)
-    if not validation_given:
-        drawn[share < test_share + validation] = SPLITS.index("validation")
-    drawn[share < test_share] = SPLITS.index("test")
-    kept = given > SPLITS.index("train")
+    asked = {name: wanted for name, wanted in (("test", test), ("validation", validation)) if not (given == SPLITS.index(name)).any()}
+    drawn, reached = np.full(len(digest), SPLITS.index("train")), 0.0
+    for name, wanted in asked.items():
+        drawn[(reached <= share) & (share < reached + wanted)] = SPLITS.index(name)
+        reached += wanted
+    kept = (given != NONE) & (given != SPLITS.index("train"))
     split = np.where(kept, given, drawn)
     precedence = split + len(SPLITS) * kept  # a split that was given goes before one that was drawn
     straddling = _highest(twin, precedence) % len(SPLITS) != split
-    return Division(np.where(straddling & drop, NONE, split), key, straddling)
+    return Division(np.where(straddling & drop, NONE, split), ~kept, asked, key, straddling)
 
 
 def _stirred(digest: Shaped[np.ndarray, " n"], seed: int) -> Shaped[np.ndarray, " n"]:

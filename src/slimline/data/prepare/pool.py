@@ -8,17 +8,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32, Shaped
+from jaxtyping import Shaped, UInt8
 
-from slimline.data.prepare import decode as decoder
-from slimline.data.prepare.decode import Form, decode
-from slimline.data.sources.item import Item, Unreadable
+from slimline.data.prepare.decode import UNSHARED, Form, decode, decoders
+from slimline.data.sources.item import Folder, Item, Membership, Unreadable
 from slimline.errors import SlimlineError
 
 CHUNK_IMAGES = 256
@@ -27,70 +27,71 @@ CHUNK_BYTES = 8 * 2**20
 FILE_BYTES = 2**19
 AHEAD = 2
 """Chunks under way for each worker: one at work, one waiting."""
+AHEAD_BYTES = 256 * 2**20
+"""Encoded bytes under way over all workers; one image may be larger."""
+
+FACTS = np.dtype(
+    [
+        ("readable", bool),
+        ("digest", "S32"),  # of the decoded content: `Decoded.digest`
+        ("twin", "S16"),  # of the prepared pixels
+        ("width", np.int32),  # before resizing
+        ("height", np.int32),
+        ("animated", bool),
+        ("contrast", np.float32),  # standard deviation of the prepared pixels, 0…255
+    ]
+)
+"""What is known of an item once it is decoded; all zero where it is unreadable."""
+
+
+@dataclass
+class Chunk:
+    """Items that are decoded together, in columns."""
+
+    contents: list[Any] = field(default_factory=list)
+    origins: list[str] = field(default_factory=list)
+    belongs: list[Membership | Folder] = field(default_factory=list)
+    share: float = 0.0
+    bytes: int = 0
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a chunk of items once they are decoded, row by row.
+    """Of a chunk, row by row: `table` is of `FACTS`, `reasons` tells why rows are unreadable."""
 
-    Args:
-        readable: whether there is an image; elsewhere the other columns are zero.
-        digest: of the decoded content (`Decoded.digest`), 32 bytes.
-        twin: of the prepared pixels, 16 bytes.
-        width, height: before resizing.
-        animated: whether there were further frames.
-        mean, contrast: mean and standard deviation of the prepared pixels, 0…255.
-        reasons: why an item is unreadable, by row.
-    """
-
-    readable: Bool[np.ndarray, " n"]
-    digest: Shaped[np.ndarray, " n"]
-    twin: Shaped[np.ndarray, " n"]
-    width: Int32[np.ndarray, " n"]
-    height: Int32[np.ndarray, " n"]
-    animated: Bool[np.ndarray, " n"]
-    mean: Float32[np.ndarray, " n"]
-    contrast: Float32[np.ndarray, " n"]
+    table: Shaped[np.ndarray, " n"]
     reasons: dict[int, str]
 
 
-def joined(parts: list[Facts]) -> Facts:
-    """The rows of `parts`, one after the other."""
-    reasons: dict[int, str] = {}
-    start = 0
-    for part in parts:
-        reasons |= {start + row: reason for row, reason in part.reasons.items()}
-        start += len(part.readable)
-    columns = ("readable", "digest", "twin", "width", "height", "animated", "mean", "contrast")
-    return Facts(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns}, reasons=reasons)
-
-
-def chunks(items: Iterable[Item], prepared_bytes: int) -> Iterator[list[Item]]:
+def chunks(items: Iterable[Item], prepared_bytes: int) -> Iterator[Chunk]:
     """Cut `items`, each of `prepared_bytes` once prepared, into chunks of bounded count and size."""
-    chunk: list[Item] = []
-    room = CHUNK_BYTES
-    for item in items:
-        chunk.append(item)
-        room -= max(_weight(item), prepared_bytes)
-        if room <= 0 or len(chunk) == CHUNK_IMAGES:
+    chunk, prepared = Chunk(), 0
+    for content, belongs, origin, share in items:
+        chunk.contents.append(content)
+        chunk.belongs.append(belongs)
+        chunk.origins.append(origin)
+        chunk.share = share
+        chunk.bytes += _weight(content)
+        prepared += prepared_bytes
+        if max(chunk.bytes, prepared) >= CHUNK_BYTES or len(chunk.contents) == CHUNK_IMAGES:
             yield chunk
-            chunk, room = [], CHUNK_BYTES
-    if chunk:
+            chunk, prepared = Chunk(), 0
+    if chunk.contents:
         yield chunk
 
 
-def _weight(item: Item) -> int:
-    match item.content:
-        case bytes() as content:
+def _weight(content: Any) -> int:
+    match content:
+        case bytes():
             return len(content)
-        case np.ndarray() as pixels:
-            return pixels.nbytes
+        case np.ndarray():
+            return content.nbytes
         case _:
             return FILE_BYTES
 
 
-def decoded(parts: Iterable[list[Item]], form: Form, spool: Path, workers: int) -> Iterator[tuple[list[Item], Facts]]:
-    """Each chunk of `parts`, in order, with its facts; row n over all chunks lies at row n of the file `spool`.
+def decoded(parts: Iterable[Chunk], form: Form, spool: Path, workers: int) -> Iterator[tuple[Chunk, Facts]]:
+    """Each chunk of `parts`, in order and without its contents, with its facts; item n over all chunks lies at row n of the file `spool`.
 
     The first chunk is decoded here. Only where a second follows do worker processes start, as many as `workers`, if that is more than one.
 
@@ -102,45 +103,55 @@ def decoded(parts: Iterable[list[Item]], form: Form, spool: Path, workers: int) 
     first = next(waiting, None)
     if first is None:
         return
-    yield first, work([item.content for item in first], form, spool, 0)
-    start = len(first)
+    start = len(first.contents)
+    yield first, work(_emptied(first), form, spool, 0)
     if workers < 2:
         for part in waiting:
-            yield part, work([item.content for item in part], form, spool, start)
-            start += len(part)
+            size = len(part.contents)
+            yield part, work(_emptied(part), form, spool, start)
+            start += size
         return
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     pool: ProcessPoolExecutor | None = None
-    under_way: deque[tuple[list[Item], Future[Facts]]] = deque()
+    under_way: deque[tuple[Chunk, Future[Facts]]] = deque()
     try:
         for part in waiting:
             pool = pool or ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(context.Lock(),))
-            under_way.append((part, pool.submit(work, [item.content for item in part], form, spool, start)))
-            start += len(part)
-            if len(under_way) >= AHEAD * workers:
-                yield _result(*under_way.popleft())
+            size = len(part.contents)
+            under_way.append((part, pool.submit(_in_worker, _emptied(part), form, spool, start)))
+            start += size
+            while len(under_way) >= AHEAD * workers or (len(under_way) > 1 and sum(one.bytes for one, _ in under_way) > AHEAD_BYTES):
+                yield under_way[0][0], under_way[0][1].result()
+                under_way.popleft()
         while under_way:
-            yield _result(*under_way.popleft())
+            yield under_way[0][0], under_way[0][1].result()
+            under_way.popleft()
+    except BrokenProcessPool as error:
+        raise SlimlineError(
+            f"data: a decoding process died at or after '{under_way[0][0].origins[0]}', of an image that its decoder cannot bear, or for lack "
+            "of memory; remove the image, or give the machine more memory or fewer hardware.workers"
+        ) from error
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)
 
 
-def _result(part: list[Item], future: "Future[Facts]") -> tuple[list[Item], Facts]:
-    try:
-        return part, future.result()
-    except BrokenProcessPool as error:
-        raise SlimlineError(
-            f"data: a decoding process died somewhere from '{part[0].origin}' on; "
-            "remove the image that it cannot bear, or give the machine more memory (or hardware.workers: 1)"
-        ) from error
+def _emptied(part: Chunk) -> list[Any]:
+    """The contents of `part`, which no longer holds them."""
+    contents, part.contents = part.contents, []
+    return contents
+
+
+_alone = UNSHARED
+"""In a worker: the lock that all of them share for heavy images."""
 
 
 def _begin(lock: Any) -> None:
     """A worker's first moment: interrupts are its parent's to handle, and it does not outlive that."""
+    global _alone
+    _alone = lock
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    decoder.alone = lock
     parent = multiprocessing.parent_process()
     assert parent is not None, "called in a worker alone"
 
@@ -151,34 +162,47 @@ def _begin(lock: Any) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def work(contents: list[Any], form: Form, spool: Path, start: int) -> Facts:
-    """Decode `contents`, write them to `spool` from row `start` on, return what is known of them."""
-    count = len(contents)
-    pixels = np.zeros((count, form.channels, form.size, form.size), np.uint8)
-    facts = Facts(
-        np.zeros(count, bool), np.zeros(count, "S32"), np.zeros(count, "S16"), np.zeros(count, np.int32), np.zeros(count, np.int32),
-        np.zeros(count, bool), np.zeros(count, np.float32), np.zeros(count, np.float32), {},
-    )  # fmt: skip
-    for row, content in enumerate(contents):
-        one = decode(content, form)
-        if isinstance(one, Unreadable):
-            facts.reasons[row] = one.reason
-            continue
-        pixels[row] = one.pixels
-        facts.readable[row] = True
-        facts.digest[row], facts.twin[row] = one.digest, blake2b(pixels[row].tobytes(), digest_size=16).digest()
-        facts.width[row], facts.height[row], facts.animated[row] = one.width, one.height, one.animated
-    flat = pixels.reshape(count, -1)
-    facts.mean[:] = flat.mean(1)
-    facts.contrast[:] = flat.std(1)
-    _write_at(spool, pixels.tobytes(), start * flat.shape[1])
+def _in_worker(contents: list[Any], form: Form, spool: Path, start: int) -> Facts:
+    return work(contents, form, spool, start, alone=_alone)
+
+
+def work(contents: list[Any], form: Form, spool: Path, start: int, *, alone: AbstractContextManager[object] = UNSHARED) -> Facts:
+    """Decode `contents`, write them to `spool` from row `start` on, return what is known of them.
+
+    Args:
+        alone: held while a heavy image is decoded.
+
+    Raises:
+        OSError: no room, or a file that cannot be read for a reason that lies not in the file.
+    """
+    pixels = np.zeros((len(contents), form.channels, form.size, form.size), np.uint8)
+    facts = Facts(np.zeros(len(contents), FACTS), {})
+    with decoders(form):
+        for row, content in enumerate(contents):
+            one = decode(content, form, alone)
+            if isinstance(one, Unreadable):
+                facts.reasons[row] = one.reason
+            else:
+                pixels[row] = one.pixels
+                twin = blake2b(pixels[row].data, digest_size=16).digest()
+                facts.table[row] = (True, one.digest, twin, one.width, one.height, one.animated, 0.0)
+    facts.table["contrast"] = _deviation(pixels.reshape(len(contents), -1))
+    _write_at(spool, pixels, start * pixels[:1].nbytes)
     return facts
 
 
-def _write_at(path: Path, content: bytes, offset: int) -> None:
+def _deviation(rows: UInt8[np.ndarray, "n values"]) -> Shaped[np.ndarray, " n"]:
+    """Standard deviation of each row, by whole numbers: exact, and without a copy in floats."""
+    count = rows.shape[1]
+    total = rows.sum(1, dtype=np.int64)
+    squares = np.einsum("ij,ij->i", rows, rows, dtype=np.int64)
+    return np.sqrt(count * squares - total**2) / count
+
+
+def _write_at(path: Path, pixels: UInt8[np.ndarray, "n channels height width"], offset: int) -> None:
     descriptor = os.open(path, os.O_WRONLY)
     try:
-        view = memoryview(content)
+        view = pixels.data.cast("B")
         while view:
             written = os.pwrite(descriptor, view, offset)
             view, offset = view[written:], offset + written
@@ -189,5 +213,7 @@ def _write_at(path: Path, content: bytes, offset: int) -> None:
 
 
 def processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0))
+    """Processors that this process may use, by its affinity and its container's quota."""
+    from joblib import cpu_count  # comes with scikit-learn; a worker needs it not
+
+    return int(cpu_count())

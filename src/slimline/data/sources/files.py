@@ -2,6 +2,7 @@
 
 import os
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -49,9 +50,9 @@ def image_files(place: Path) -> Iterator[File]:
     """
     if place.is_dir():
         return _in_folder(place)
-    if zipfile.is_zipfile(place):
-        return _in_zip(place)
-    return _in_tar(place)
+    with place.open("rb") as file:
+        starts_as_zip = file.read(2) == b"PK"  # zipfile itself looks at the end, where a tar may hold a zip
+    return _in_zip(place) if starts_as_zip else _in_tar(place)
 
 
 def printable(name: str) -> str:
@@ -72,9 +73,12 @@ def _suffix(parts: tuple[str, ...]) -> str:
     return f".{kind.lower()}" if stem and dot else ""
 
 
+def _hidden(parts: tuple[str, ...]) -> bool:
+    return any((part[:1] == "." and part != "..") or part == "__MACOSX" for part in parts)
+
+
 def _wanted(parts: tuple[str, ...]) -> bool:
-    hidden = any((part[:1] == "." and part != "..") or part == "__MACOSX" for part in parts)
-    return not hidden and _suffix(parts) in CALLED_IMAGES
+    return not _hidden(parts) and _suffix(parts) in CALLED_IMAGES
 
 
 def _refused(parts: tuple[str, ...]) -> Unreadable | None:
@@ -87,26 +91,27 @@ def _refused(parts: tuple[str, ...]) -> Unreadable | None:
 
 
 def _in_folder(place: Path) -> Iterator[File]:
-    count = sum(1 for _ in _walk(place, place, frozenset()))
-    for number, path in enumerate(_walk(place, place, frozenset()), start=1):
+    count = sum(1 for _ in _walk(place))
+    for number, path in enumerate(_walk(place), start=1):
         parts = path.relative_to(place).parts
-        content = _refused(parts) or (path if path.is_file() else Unreadable("is no regular file, or a link to nothing"))
-        yield File(parts, content, number / count)
+        content: Path | Unreadable = path
+        if path.is_dir():
+            content = Unreadable("is a link to a folder, into which DVC does not look; copy or move the images here")
+        elif not path.is_file():
+            content = Unreadable("is no regular file, or a link to nothing; remove it")
+        yield File(parts, _refused(parts) or content, number / count)
 
 
-def _walk(folder: Path, top: Path, above: frozenset[str]) -> Iterator[Path]:
-    """Files below `folder` that are wanted, in the order of their names; links to folders are followed, but not in circles."""
-    real = os.path.realpath(folder)
-    if real in above:
-        return
+def _walk(folder: Path) -> Iterator[Path]:
+    """What is wanted below `folder`, in the order of names, and every link to a folder."""
     with os.scandir(folder) as entries:
         listed = sorted(entries, key=lambda entry: entry.name)
     for entry in listed:
         path = Path(entry.path)
-        if entry.is_dir():
-            if not entry.name.startswith(".") and entry.name != "__MACOSX":
-                yield from _walk(path, top, above | {real})
-        elif _wanted((path.name,)):
+        if entry.is_dir(follow_symlinks=False):
+            if not _hidden((entry.name,)):
+                yield from _walk(path)
+        elif entry.is_dir() or _wanted((entry.name,)):
             yield path
 
 
@@ -118,8 +123,8 @@ def _in_zip(place: Path) -> Iterator[File]:
             wanted = [(parts, member) for parts, member in named if _wanted(parts)]
             for number, (parts, member) in enumerate(wanted, start=1):
                 yield File(parts, _refused(parts) or _unzipped(archive, member), number / len(wanted))
-    except (zipfile.BadZipFile, OSError) as error:
-        raise SlimlineError(f"{place}: no readable zip archive ({error}); pack it again") from error
+    except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError, OverflowError, struct.error) as error:
+        raise SlimlineError(f"{place}: no readable archive ({printable(str(error))}); pack it again") from error
 
 
 def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | Unreadable:
@@ -129,8 +134,12 @@ def _unzipped(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes | Unre
         return Unreadable("is encrypted; pack it without a password")
     if member.file_size > LARGEST_FILE:
         return Unreadable(f"takes {member.file_size:,} bytes unpacked, and {LARGEST_FILE:,} are read at most")
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return Unreadable("is packed by a method that is not read; pack it with deflate")
     try:
-        return archive.read(member)
+        with archive.open(member) as stream:
+            # The size given bounds what is inflated at once; without one, zipfile inflates all that a lying header hides.
+            return stream.read(member.file_size + 1)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError) as error:
         return Unreadable(f"cannot be unpacked ({printable(str(error))}); pack it again")
 

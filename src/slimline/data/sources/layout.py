@@ -1,6 +1,6 @@
 """What folders mean: which of them names the class of an image, and which its split, if any does.
 
-This can be told only when all folders are known: `train/` is a split where `test/` or `val/` stands beside it or classes lie below it,
+This can be told only when all folders are known: `train/` is a split where nothing but splits stand beside it and classes lie below,
 and a class where `car/` and `plane/` stand beside it.
 """
 
@@ -28,7 +28,8 @@ def read(folders: Iterable[Folder]) -> dict[Folder, Membership]:
         SlimlineError: splits and classes beside each other, or images of a split in no class.
     """
     known = list(folders)
-    below = [folder.parts[_shared([folder.parts for folder in known]) :] for folder in known]
+    shared = _shared([folder.parts for folder in known])
+    below = [folder.parts[shared:] for folder in known]
     outer = {parts[0] for parts in below}
     called = sorted(name for name in outer if name.lower() in CALLED)
     deep = {parts[0] for parts in below if len(parts) > 1}
@@ -37,11 +38,11 @@ def read(folders: Iterable[Folder]) -> dict[Folder, Membership]:
         if bare:
             raise SlimlineError(f"data: images lie in {bare[0]}/ itself; arrange them as {bare[0]}/CLASS/IMAGE")
         members = [Membership(parts[1], CALLED[parts[0].lower()]) for parts in below]
-    elif len(called) > 1 and set(called) & deep:
-        other = sorted(outer - set(called))[0]
-        raise SlimlineError(f"data: {other}/ stands beside the splits {', '.join(called)}; move it out, or name every outermost folder as a split")
     elif all(len(parts) > 1 and parts[1].lower() in CALLED for parts in below):
         members = [Membership(parts[0], CALLED[parts[1].lower()]) for parts in below]
+    elif set(called) & deep and (len(called) > 1 or outer - deep):
+        other = min(outer - set(called))
+        raise SlimlineError(f"data: {other}/ stands beside {', '.join(called)}/, which holds folders; name all outermost folders as splits, or none")
     else:
         members = [Membership(parts[0]) for parts in below]
     return dict(zip(known, members, strict=True))
