@@ -1,7 +1,6 @@
 """`slimline …`: everything that is not a stage of the pipeline."""
 
 import argparse
-import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -18,6 +17,9 @@ from slimline.paths import Paths
 from slimline.report.record import made, renewed, results, rows
 from slimline.runtime.refusal import refusing
 
+WELL_KNOWN = ("mnist", "fashion_mnist", "cifar10")
+"""What `data.fetch.datasets` gives, which help need not wait half a second for."""
+
 DRIFT = 1
 """Exit code of `data diff` above its limit."""
 
@@ -31,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands.add_parser("show", help="table of the models that the last run made").set_defaults(run=show)
     commands.add_parser("record", help="write the last run into results.json and the table of README.md").set_defaults(run=record)
     fetching = commands.add_parser("fetch", help="download a well-known data set into data/raw")
-    fetching.add_argument("name", help="mnist, fashion_mnist or cifar10")
+    fetching.add_argument("name", help=", ".join(WELL_KNOWN))
     fetching.set_defaults(run=fetch)
     about_data = commands.add_parser("data", help="questions about prepared data").add_subparsers(dest="about", required=True, metavar="COMMAND")
     about_data.add_parser("show", help="make a page of the prepared images and of what is odd about them").set_defaults(run=data_show)
@@ -53,14 +55,14 @@ def check(paths: Paths, _given: argparse.Namespace) -> None:
     source = load(paths.params).block("data", Data).source["path"]
     if not (paths.root / source).exists():
         raise SlimlineError(f"{paths.params}: data.source.path: '{source}' does not exist; put the images there or name another path")
+    print(f"{paths.params}: no fault found")
 
 
 def fetch(paths: Paths, given: argparse.Namespace) -> None:
     """Download a data set and print what to write into params.yaml."""
     from slimline.data.fetch import fetch as fetched  # these two take half a second to import, and `check` is quick
 
-    with contextlib.chdir(paths.root):
-        print(fetched(given.name, Path("data/raw")))
+    print(fetched(given.name, paths))
 
 
 def data_show(paths: Paths, _given: argparse.Namespace) -> None:
@@ -73,7 +75,7 @@ def data_show(paths: Paths, _given: argparse.Namespace) -> None:
 
 def data_diff(paths: Paths, given: argparse.Namespace) -> None:
     """Print what changed between two versions of the prepared data."""
-    from slimline.data.diff import difference_command
+    from slimline.report.difference import difference_command
     from slimline.runtime.revision import prepared_at
 
     with prepared_at(given.before, paths) as before, prepared_at(given.after, paths) as after:

@@ -1,6 +1,7 @@
 """How a file comes to be: content is written aside, flushed to disk, then renamed into place, so nobody meets half a file."""
 
 import csv
+import fcntl
 import json
 import os
 import shutil
@@ -58,14 +59,20 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
 
 @contextmanager
 def whole_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target`; it takes `target`'s place when the block ends well, and goes when it does not."""
+    """Yield an empty folder beside `target`; it takes `target`'s place when the block ends well, and goes when it does not.
+
+    Where a process was killed in between, the next one finds `target` as it was. Several may be at it: each one's folder is whole.
+    A link is not replaced: the folder that it leads to is.
+    """
+    target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    for left in target.parent.glob(f".{target.name}.*.part"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    _tidy(target)
     aside = target.with_name(f".{target.name}.{os.getpid()}.part")
     replaced = target.with_name(f".{target.name}.{os.getpid()}.old.part")
     aside.mkdir()
+    lock = os.open(aside, os.O_RDONLY)
     try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # says that its maker lives; it goes with the process
         yield aside
         for file in aside.rglob("*"):
             _flush(file)
@@ -74,8 +81,38 @@ def whole_folder(target: Path) -> Iterator[Path]:
         aside.replace(target)
         _flush(target.parent)
     finally:
+        if replaced.exists() and not target.exists():
+            replaced.replace(target)
         shutil.rmtree(aside, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
+        os.close(lock)
+
+
+def _tidy(target: Path) -> None:
+    """Bring back what a killed process had moved away from `target`, and remove what it left half-made."""
+    for left in target.parent.glob(f".{target.name}.*.part"):
+        if left.name.endswith(".old.part"):
+            if target.exists():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.replace(target)
+        elif not _alive(left):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(folder: Path) -> bool:
+    """Whether the process that makes `folder` still runs."""
+    try:
+        lock = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
 
 
 def _flush(path: Path) -> None:

@@ -57,6 +57,11 @@ class Paths:
         return self.root / "README.md"
 
     @property
+    def raw(self) -> Path:
+        """Where data sets that were fetched lie, as a user's own do."""
+        return self.root / "data" / "raw"
+
+    @property
     def prepared(self) -> Path:
         return self.root / "data" / "prepared"
 

@@ -131,9 +131,16 @@ def describe(error: ValidationError, schema: type[BaseModel]) -> tuple[str, str]
             reason = str(first["ctx"]["error"])
         case "model_type" | "dict_type":
             keys = _keys(schema, loc)
-            reason = f"found {shown(first['input'])}; a mapping is needed{', with the keys ' + ', '.join(keys) if keys else ''}"
+            shape = f", with the keys {', '.join(keys)}" if keys else f", as {{name: {first['input']}}}" if isinstance(first["input"], str) else ""
+            reason = f"found {shown(first['input'])}; a mapping is needed{shape}"
         case _:
-            message = first["msg"].replace("Input should", "it should").replace("Tuple should", "it should").replace(" after validation", "")
+            message = (
+                first["msg"]
+                .replace("Input should", "it should")
+                .replace("Tuple should", "it should")
+                .replace(" after validation", "")
+                .replace("a valid boolean", "true or false")
+            )
             reason = f"found {shown(first['input'])}; {message}{_as_number(first['input'])}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
     return ".".join(str(part) for part in loc), reason + more

@@ -103,6 +103,34 @@ def test_a_revision_without_prepared_data_is_refused(repository) -> None:
         digest_at("empty", repository.root)
 
 
+def test_what_was_fetched_lies_beside_the_repository_and_not_in_the_systems_temporary_folder(repository) -> None:
+    left = repository.root / ".dvc" / "tmp" / "slimline-99999999-killed"
+    left.mkdir(parents=True)
+    with prepared_at("ten", Paths(repository.root)) as before, prepared_at("ten", Paths(repository.root)) as after:
+        assert before.parents[1] == after.parents[1] == left.parent
+        assert before.is_dir()
+    assert not list(left.parent.glob("slimline-*"))
+
+
+def test_data_that_are_a_link_to_another_disk_have_revisions_too(repository, tmp_path) -> None:
+    shutil.copytree(repository.root, tmp_path / "copy", symlinks=True)
+    (tmp_path / "copy" / "data").rename(tmp_path / "disk")
+    (tmp_path / "copy" / "data").symlink_to(tmp_path / "disk")
+    assert digest_at("ten", tmp_path / "copy") == "10"
+
+
+def test_a_revision_whose_pipeline_dvc_cannot_read_is_refused(repository, tmp_path) -> None:
+    old = Repository(tmp_path / "copy")
+    shutil.copytree(repository.root, old.root, symlinks=True)
+    for tag, pipeline in (("unknown", "stages:\n  prepare:\n    command: python make.py\n"), ("broken", "stages: [\n")):
+        (old.root / "dvc.yaml").write_text(pipeline)
+        commit(old, tag)
+        old.output("git", "tag", tag)
+        with pytest.raises(SlimlineError, match=f"{tag}: DVC cannot read the pipeline of this revision") as error:
+            digest_at(tag, old.root)
+        assert "\n" not in str(error.value)
+
+
 def test_data_that_left_the_cache_are_refused_with_what_to_do(repository, tmp_path) -> None:
     shutil.copytree(repository.root, tmp_path / "copy", symlinks=True)
     shutil.rmtree(tmp_path / "copy" / ".dvc" / "cache")

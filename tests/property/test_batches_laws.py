@@ -6,10 +6,11 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from slimline.data.augment import AUGMENTATIONS
-from slimline.data.batches import Mixing, Ordered, Shuffled
+from slimline.data.batches import Ordered
 from slimline.data.mix import MIXES
 from slimline.data.prepared import Images
 from slimline.data.resident import resident
+from slimline.data.shuffled import Mixing, Shuffled
 from slimline.errors import SlimlineError
 
 SHIFT = ({"name": "shift", "pixels": 2},)
@@ -32,6 +33,11 @@ def speckled(count: int, channels: int = 1) -> Images:
 
 def labels(batches) -> list[int]:
     return torch.cat([y for _, y in batches]).tolist()
+
+
+def needed(ranks: int) -> int:
+    """Images that a batch must have."""
+    return 2 * ranks if ranks > 1 else 1
 
 
 def same(ours, theirs) -> bool:
@@ -96,22 +102,33 @@ def test_in_the_ordered_split_every_image_counts_once_over_all_processes(count, 
 @given(counts, sizes, st.integers(1, 6), seeds, mixes)
 def test_processes_together_meet_exactly_the_batches_of_one(count, size, ranks, seed, mix) -> None:
     images = speckled(count)
-    assume(min(count, size) >= ranks)
+    assume(min(count, size) >= needed(ranks))
     alone = list(Shuffled(images, size, seed, EVERYTHING, mix))
     parts = [list(Shuffled(images, size, seed, EVERYTHING, mix, rank=rank, ranks=ranks)) for rank in range(ranks)]
     steps = list(zip(*parts, strict=True))  # as many steps in each
     assert len(steps) == len(Shuffled(images, size, seed, rank=0, ranks=ranks))
     assert same([joined(step) for step in steps], alone[: len(steps)])
     assert sum(len(y) for _, y in alone[len(steps) :]) < 2 * ranks, "no more is left out than would leave a process one image"
-    assert all(len(y) >= min(2, size // ranks, count // ranks) for step in steps for _, y in step)
+    assert ranks == 1 or all(len(y) >= 2 for step in steps for _, y in step), "batch statistics of one image are undefined"
 
 
-@given(st.integers(1, 20), st.integers(2, 20))
-def test_fewer_images_than_processes_in_a_batch_are_refused(count, ranks) -> None:
-    assume(count < ranks)
-    for images, size in ((40, count), (count, 40)):
-        with pytest.raises(SlimlineError, match=f"each of {ranks} processes needs one"):
-            Shuffled(numbered(images), size, 0, ranks=ranks)
+@given(st.integers(1, 20).flatmap(lambda ranks: st.tuples(st.integers(1, needed(ranks)), st.just(ranks))))
+def test_less_than_two_images_a_process_are_refused_with_what_to_do(case) -> None:
+    count, ranks = case
+    if count == needed(ranks):
+        assert len(Shuffled(numbered(count), count, 0, ranks=ranks)) == 1
+        return
+    with pytest.raises(
+        SlimlineError, match=rf"^fit\.batch_size is {count}, .*; raise fit\.batch_size to at least {2 * ranks}, or use fewer devices$"
+    ):
+        Shuffled(numbered(40), count, 0, ranks=ranks)
+    with pytest.raises(SlimlineError, match=rf"^the split has {count} images, .*; add images or use fewer devices$"):
+        Shuffled(numbered(count), 40, 0, ranks=ranks)
+
+
+def test_a_split_without_images_is_refused() -> None:
+    with pytest.raises(SlimlineError, match=r"^the split has 0 images, and one is needed; add images$"):
+        Shuffled(numbered(0), 4, 0)
 
 
 @given(st.integers(2, 12), st.integers(2, 12), seeds, mixes, st.sampled_from([1, 3]))

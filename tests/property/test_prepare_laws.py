@@ -110,7 +110,7 @@ def test_another_seed_gives_another_division() -> None:
 def test_each_class_is_divided_as_asked_within_what_chance_allows(seed: int, validation: float, test: float, count: int) -> None:
     random_digests = np.random.default_rng(seed).bytes(32 * count)
     digest = np.frombuffer(random_digests, "S32")
-    split = divide(digest, digest, np.full(count, NONE), seed=seed, validation=validation, test=test, drop=True).split
+    split = divide(digest, digest, np.zeros(count, "S32"), np.full(count, NONE), seed=seed, validation=validation, test=test, drop=True).split
     for name, share in (("validation", validation), ("test", test), ("train", 1 - validation - test)):
         obtained = float((split == SPLITS.index(name)).mean())
         assert abs(obtained - share) < 4.5 * np.sqrt(share * (1 - share) / count)
@@ -121,3 +121,19 @@ def test_the_number_of_workers_changes_no_byte(workers: int) -> None:
     items = tiny.items(700)
     with tiny.prepared(items) as one, tiny.prepared(items, workers=workers) as other:
         assert one.files() == other.files()
+
+
+@ONE
+@given(st.integers(1, 30), seeds)
+def test_images_of_one_group_are_never_divided_and_adding_to_it_moves_none(size: int, seed: int) -> None:
+    grouped = [item._replace(group=f"patient {n // size}") if n % 3 else item for n, item in enumerate(tiny.items(240))]
+    more = [item._replace(group="patient 0") for item in tiny.items(5, seed=3)]
+    with (
+        tiny.prepared(grouped, seed=seed, validation=0.4, test=0.4) as made,
+        tiny.prepared([*grouped, *more], seed=seed, validation=0.4, test=0.4) as later,
+    ):
+        after = later.places()
+        assert all(after[image] == splits for image, splits in made.places().items())
+        for group in {item.group for item in grouped} - {None}:
+            members = [item.content.tobytes() for item in grouped if item.group == group]
+            assert len(set.union(*(after[image] for image in members))) == 1

@@ -55,7 +55,7 @@ def test_what_is_odd_is_shown_with_its_file(tmp_path: Path) -> None:
     assert "mine &amp; &lt;yours&gt;" in page
     assert "The same picture under two labels" in page
     assert any((image == 7).all() for image in pictures(page))
-    assert "1 pictures carry two different labels" in page
+    assert "pictures under two different labels: 1" in page
 
 
 def test_labels_that_are_perhaps_wrong_are_shown_as_the_images_that_they_are(chain: Chain, tmp_path: Path) -> None:

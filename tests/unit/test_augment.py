@@ -257,9 +257,44 @@ def test_a_crop_shows_a_part_and_nothing_from_outside() -> None:
     assert views[:, 0].amax((1, 2)).max() > 0.95
 
 
-def test_the_whole_area_with_an_even_ratio_is_the_image_itself() -> None:
-    images = torch.rand(4, 1, 8, 8)
-    assert torch.equal(augmented("crop", images, torch.arange(4), area=1.0, ratio=1.0), images)
+@pytest.mark.parametrize(("area", "ratio"), [(0.9, 4.0), (0.9, 1.0), (0.3, 4.0), (0.08, 4 / 3)])
+def test_the_area_of_a_crop_is_uniform_whatever_its_ratio(area, ratio) -> None:
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
+    ramp = torch.stack([y, x]).expand(1000, 2, 64, 64)
+    views = augmented("crop", ramp, torch.arange(1000), area=area, ratio=ratio).double()
+    # Between pixels that lie within the part, away from the edge beyond which nothing is read.
+    shares = (views[:, 0, 40, 0] - views[:, 0, 24, 0]) * (views[:, 1, 0, 40] - views[:, 1, 0, 24]) / 16**2
+    assert area - 1e-4 <= shares.min() <= shares.max() <= 1 + 1e-4
+    assert stats.kstest(shares.numpy(), stats.uniform(area, 1 - area).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("ratio", [1.0, 4 / 3, 4.0])
+def test_a_crop_of_the_whole_area_is_the_image_itself(ratio) -> None:
+    images = torch.rand(40, 1, 8, 8)
+    assert torch.equal(augmented("crop", images, torch.arange(40), area=1.0, ratio=ratio), images)
+
+
+@pytest.mark.parametrize(("area", "ratio"), [(0.9, 4.0), (0.2, 1.5)])
+def test_a_crop_is_that_of_the_naive_loop(area, ratio) -> None:
+    images, samples = torch.rand(12, 2, 5, 7), torch.randperm(100)[:12]
+    ours = augmented("crop", images, samples, area=area, ratio=ratio)
+    for n, (share, stretch, upright, down, right) in enumerate(DRAWS.uniform(samples, 5).double().tolist()):
+        share, stretch = area + (1 - area) * share, 1 + (ratio - 1) * stretch
+        width = min(1.0, math.sqrt(share * stretch))
+        height = share / width
+        if upright < 0.5:
+            width, height = height, width
+        for row in range(5):
+            for column in range(7):
+                y = (down * (1 - height) + (row + 0.5) / 5 * height) * 5 - 0.5
+                x = (right * (1 - width) + (column + 0.5) / 7 * width) * 7 - 0.5
+                top, left = math.floor(y), math.floor(x)
+                seen = sum(
+                    (1 - abs(y - i)) * (1 - abs(x - j)) * images[n, :, min(max(i, 0), 4), min(max(j, 0), 6)].double()
+                    for i in (top, top + 1)
+                    for j in (left, left + 1)
+                )
+                assert torch.allclose(ours[n, :, row, column].double(), seen, atol=1e-5)
 
 
 def test_cutout_is_that_of_the_naive_loop() -> None:

@@ -1,19 +1,25 @@
 """Reading ahead, mapped files, and where the images of a split end up."""
 
 import gc
+import subprocess
+import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 import tiny
-from slimline.data.batches import Mixing, Ordered, Shuffled
+from slimline.data.batches import Ordered
 from slimline.data.prepared import Images, load_split
-from slimline.data.resident import Mapped, free_bytes, read_ahead, resident
+from slimline.data.resident import Mapped, container_bytes, free_bytes, read_ahead, resident
+from slimline.data.shuffled import Mixing, Shuffled
+from slimline.data.sources.item import SPLITS
 from slimline.distillation.taught import Taught
 from slimline.errors import SlimlineError
 from slimline.params.fit import Fit
@@ -28,16 +34,16 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def prepared(tmp_path: Path) -> Path:
-    """Prepared data as `slimline.data.prepare` leaves them: 40 images of 8×8 in three classes a split."""
-    for split in ("train", "validation"):
-        (tmp_path / split).mkdir()
-        np.save(tmp_path / split / "images.npy", np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8))
-        np.save(tmp_path / split / "labels.npy", np.arange(40) % 3)
-    (tmp_path / "dataset.json").write_text(
-        '{"name": "noise", "classes": ["a", "b", "c"], "input_shape": [1, 8, 8], "counts": {}, "mean": [0.5], "std": [0.3], "digest": ""}'
-    )
-    return tmp_path
+def prepared() -> Iterator[Path]:
+    """40 images of 8×8 in three classes a split."""
+    images = [item for seed, split in enumerate(SPLITS) for item in tiny.items(40, classes=3, seed=seed, split=split)]
+    with tiny.prepared(images) as made:
+        yield made.folder
+
+
+def mapped(folder: Path) -> Mapped:
+    images = load_split(folder, "train")
+    return Mapped(images.pixels, images.labels, CPU)
 
 
 def readers() -> int:
@@ -87,7 +93,7 @@ def test_an_exception_is_raised_where_its_result_would_have_come_and_ends_the_th
 
 def test_an_exception_in_the_loop_over_batches_ends_the_thread(prepared) -> None:
     def loop() -> None:
-        for _ in Shuffled(Mapped(load_split(prepared, "train"), CPU), 4, 0):
+        for _ in Shuffled(mapped(prepared), 4, 0):
             raise RuntimeError("out of luck")
 
     with pytest.raises(RuntimeError, match="out of luck"):
@@ -97,23 +103,31 @@ def test_an_exception_in_the_loop_over_batches_ends_the_thread(prepared) -> None
 
 
 def test_a_mapped_split_can_be_passed_over_twice_at_once(prepared) -> None:
-    split = Ordered(Mapped(load_split(prepared, "train"), CPU), 7)
+    split = Ordered(mapped(prepared), 7)
     assert all(torch.equal(x, other) for (x, _), (other, _) in zip(split, split, strict=True))
 
 
 # Where images are.
 
 
-def test_images_that_fit_are_copied_and_others_stay_in_their_file(prepared) -> None:
+def test_images_that_fit_are_copied_to_a_device_and_others_read_ahead(prepared) -> None:
     images = load_split(prepared, "train")
-    near = resident(images, CPU)
+    near = resident(images, torch.device("meta"))
     assert isinstance(near, Images)
-    assert torch.equal(near.pixels, images.pixels)
-    assert near.pixels.data_ptr() != images.pixels.data_ptr()
+    assert near.home.type == near.labels.device.type == "meta"
+    far = resident(images, torch.device("meta"), limit_mb=0)
+    assert isinstance(far, Mapped)
+    assert far.device.type == "meta"
+    assert far.pixels is images.pixels
+    assert len(far) == len(near) == 40
+
+
+def test_on_the_processor_images_are_never_copied(prepared) -> None:
+    images = load_split(prepared, "train")
+    assert resident(images, CPU) is images
     far = resident(images, CPU, limit_mb=0)
     assert isinstance(far, Mapped)
-    assert far.images is images
-    assert len(far) == len(near) == 40
+    assert far.pixels is images.pixels
 
 
 def test_the_limit_is_told_in_millions_of_bytes() -> None:
@@ -122,8 +136,55 @@ def test_the_limit_is_told_in_millions_of_bytes() -> None:
     assert isinstance(resident(images, CPU, limit_mb=1), Mapped)
 
 
-def test_free_memory_is_some_of_the_machines() -> None:
-    assert 10**6 < free_bytes(CPU) < 10**14
+def test_memory_that_torch_holds_ready_on_a_gpu_is_free(monkeypatch) -> None:
+    """10 bytes are free; of the 70 that torch has taken, 30 hold no tensor."""
+    for name, answer in (("mem_get_info", (10, 100)), ("memory_reserved", 70), ("memory_allocated", 40)):
+        monkeypatch.setattr(torch.cuda, name, lambda device, answer=answer: answer)
+    assert free_bytes(torch.device("cuda")) == 40
+
+
+@pytest.mark.parametrize("left", [[], [5_000], [5_000, 3_000], [10**12]])
+def test_a_split_takes_half_of_what_machine_and_container_leave(monkeypatch, left) -> None:
+    monkeypatch.setattr("slimline.data.resident.psutil.virtual_memory", lambda: SimpleNamespace(available=6_000))
+    monkeypatch.setattr("slimline.data.resident.container_bytes", lambda: left)
+    most = min([6_000, *left])
+    assert free_bytes(CPU) == most
+    for size, kind in ((most // 2, Images), (most // 2 + 1, Mapped)):
+        images = Images(torch.zeros(size, 1, 1, 1, dtype=torch.uint8), torch.zeros(size, dtype=torch.int64))
+        assert isinstance(resident(images, CPU), kind)
+
+
+def group(folder: Path, version: int, limit: object, used: int, files: int) -> None:
+    """A control group as the kernel shows it."""
+    names, prefix = (("limit_in_bytes", "usage_in_bytes"), "total_") if version == 1 else (("max", "current"), "")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, number in zip(names, (limit, used), strict=True):
+        (folder / f"memory.{name}").write_text(f"{number}\n")
+    (folder / "memory.stat").write_text(f"anon 7\n{prefix}inactive_file {files - 1}\n{prefix}active_file 1\n")
+
+
+@pytest.mark.parametrize(
+    ("version", "line", "top"), [(1, "4:memory:/box/job", "sys/fs/cgroup/memory"), (2, "0::/box/job", "sys/fs/cgroup")], ids=["v1", "v2"]
+)
+def test_a_container_leaves_what_is_not_used_but_for_pages_of_files(tmp_path, version, line, top) -> None:
+    assert container_bytes(tmp_path) == [], "no control groups at all"
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(f"9:name=systemd:/\n8:cpu:/else\n{line}\n")
+    assert container_bytes(tmp_path) == [], "none of memory"
+    group(tmp_path / top, version, 10_000, 4_000, 1_000)
+    assert container_bytes(tmp_path) == [7_000], "seen from within the container"
+    group(tmp_path / top / "box/job", version, 500, 600, 50)
+    group(tmp_path / top / "box", version, "max", 600, 50)
+    assert container_bytes(tmp_path) == [0, 7_000], "the group's own and those around it; over its limit is not below none"
+
+
+def test_evaluation_knows_no_augmentation() -> None:
+    """So that a change of these leaves it fresh."""
+    known = subprocess.run([sys.executable, "-c", "import sys, slimline.stages.evaluate; print(*sys.modules)"], capture_output=True, text=True)
+    assert "slimline.data.batches" in known.stdout.split()
+    for name in ("augment", "mix", "shuffled", "resident"):
+        assert f"slimline.data.{name}" not in known.stdout.split()
+    assert "slimline.runtime.fit" not in known.stdout.split()
 
 
 def test_a_split_is_mapped_without_a_warning_and_never_written(prepared) -> None:

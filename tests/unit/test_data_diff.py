@@ -1,6 +1,7 @@
 """What changed between two prepared folders is told completely, and chance is not called a drift."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.datasets import load_digits
 
-from slimline.data.diff import SPLITS, as_json, as_text, binned, diff, difference_command, judge, psi, tenths, worst
+from slimline.data.diff import SPLITS, as_json, binned, diff, judge, psi, tenths, worst
 from slimline.errors import SlimlineError
+from slimline.report.difference import as_text, difference_command
 
 Parts = dict[str, tuple[np.ndarray, list[int]]]
 
@@ -184,6 +186,22 @@ def test_a_limit_is_passed_by_what_sampling_does_not_explain_alone(tmp_path, dig
 def test_a_folder_without_prepared_data_is_refused(tmp_path) -> None:
     with pytest.raises(SlimlineError, match="no prepared data"):
         diff(tmp_path, tmp_path)
+
+
+def test_an_image_costs_columns_and_no_objects(tmp_path) -> None:
+    count = 20_000
+    images = np.random.default_rng(0).integers(0, 256, (count, 1, 4, 4), np.uint8)
+    parts = {split: (images[part], [n % 2 for n in part]) for split, part in zip(SPLITS, np.array_split(np.arange(count), 3), strict=True)}
+    folder = prepared(tmp_path / "many", parts, ["a", "b"])
+    few = small(tmp_path / "few", train=[0, 1], test=[2, 3])
+    diff(few, few)  # imports
+    tracemalloc.start()
+    found = diff(folder, folder)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.images is not None
+    assert found.images.kept == count
+    assert peak < 2 * count * 150  # bytes: of either set 150 MB a million
 
 
 bins = st.integers(1, 12).flatmap(lambda size: st.tuples(*[arrays(np.int64, size, elements=st.integers(0, 500))] * 2))

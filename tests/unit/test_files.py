@@ -115,3 +115,86 @@ def test_json_takes_no_value_that_json_lacks_and_keeps_the_old_file(value, tmp_p
 def test_a_table_is_written_with_its_header_and_six_digits(tmp_path) -> None:
     write_csv(tmp_path / "x.csv", [{"epoch": 1, "loss": 1 / 3}, {"epoch": 2, "loss": 1e-7}], ["epoch", "loss"])
     assert (tmp_path / "x.csv").read_text() == "epoch,loss\n1,0.333333\n2,1e-07\n"
+
+
+@pytest.mark.parametrize("failure", [OSError("no"), KeyboardInterrupt()])
+def test_a_failure_between_the_two_renames_leaves_the_old_folder(failure: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "target"
+    with whole_folder(target) as folder:
+        (folder / "old").write_text("old")
+    replace, calls = Path.replace, []
+
+    def failing(self: Path, other: Path) -> Path:
+        calls.append(self)
+        if len(calls) == 2:
+            raise failure
+        return replace(self, other)
+
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(type(failure)), whole_folder(target) as folder:
+        (folder / "new").write_text("new")
+    assert [path.name for path in tmp_path.rglob("*")] == ["target", "old"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from slimline.files import whole_folder
+replace, calls = Path.replace, []
+def killing(self, other):
+    calls.append(self)
+    if len(calls) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(self, other)
+Path.replace = killing
+with whole_folder(Path(sys.argv[1])) as folder:
+    (folder / "new").write_text("new")
+"""
+
+
+def test_a_kill_between_the_two_renames_is_undone_by_the_next_that_writes_even_if_it_fails(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    with whole_folder(target) as folder:
+        (folder / "old").write_text("old")
+    subprocess.run([sys.executable, "-c", KILLED, str(target)], check=False)
+    assert not target.exists(), "killed elsewhere, this test sees nothing"
+    with pytest.raises(ValueError, match="refused"), whole_folder(target):
+        raise ValueError("refused")
+    assert [path.name for path in tmp_path.rglob("*")] == ["target", "old"]
+
+
+def test_two_that_make_one_folder_do_not_spoil_each_other(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    slow = subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(target)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert slow.stdout is not None
+    assert slow.stdout.readline() == "begun\n"
+    with whole_folder(target) as folder:
+        (folder / "quick").write_text("quick")
+    assert [path.name for path in target.iterdir()] == ["quick"]
+    _, told = slow.communicate("go on\n", timeout=30)
+    assert slow.returncode == 0, told
+    assert sorted(path.name for path in target.iterdir()) == ["first", "second"]
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+SLOW = """
+import sys
+from pathlib import Path
+from slimline.files import whole_folder
+with whole_folder(Path(sys.argv[1])) as folder:
+    (folder / "first").write_text("1")
+    print("begun", flush=True)
+    sys.stdin.readline()
+    (folder / "second").write_text("2")
+"""
+
+
+def test_a_link_to_a_folder_elsewhere_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    with whole_folder(tmp_path / "link") as folder:
+        (folder / "new").write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "disk" / "new").read_text() == "new"

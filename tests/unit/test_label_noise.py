@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from threadpoolctl import threadpool_limits
 
-from slimline.data.prepare.noise import FOLDS, Jury, Noise, best_threshold, describe, doubt, label_noise, measured, thumbnails
+from slimline.data.prepare.features import described, thumbnails
+from slimline.data.prepare.noise import FOLDS, Noise, OutOfFold, best_threshold, label_noise, margin_scores, measured
 
 
 @pytest.fixture(scope="module")
@@ -136,35 +137,35 @@ def test_a_thumbnail_is_the_mean_of_blocks() -> None:
 
 def test_features_do_not_depend_on_brightness_or_contrast_of_the_gradients() -> None:
     image = np.random.default_rng(0).integers(0, 100, (1, 1, 16, 16), np.uint8)
-    gradients = [describe(part)[0, :288].astype(int) for part in (image, image + 50, image * 2)]
+    gradients = [described(part)[0, :288].astype(int) for part in (image, image + 50, image * 2)]
     assert np.abs(gradients[0] - gradients[1]).max() == 0
     assert np.abs(gradients[0] - gradients[2]).max() <= 2
 
 
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def test_shared_sums_give_the_ridge_that_each_fold_alone_would(digits) -> None:
-    features, labels = describe(digits[0][:300]), digits[1][:300]
+    features, labels = described(digits[0][:300]), digits[1][:300]
     fold = np.arange(300) % FOLDS
-    jury = Jury(features, fold, labels, 10)
-    votes = np.zeros((300, 10), np.float32)
+    model = OutOfFold(features, fold, labels, 10)
+    predictions = np.zeros((300, 10), np.float32)
     for number in range(FOLDS):
         seen = features[fold != number].astype(float)
-        weights = np.linalg.solve(seen.T @ seen + jury.ridge * np.eye(seen.shape[1]), seen.T @ np.eye(10)[labels[fold != number]])
-        votes[fold == number] = features[fold == number].astype(float) @ weights
-    assert np.abs(jury.scores(labels)[0] - doubt(votes, labels)[0]).max() < 1e-5
+        weights = np.linalg.solve(seen.T @ seen + model.ridge * np.eye(seen.shape[1]), seen.T @ np.eye(10)[labels[fold != number]])
+        predictions[fold == number] = features[fold == number].astype(float) @ weights
+    assert np.abs(model.scores(labels)[0] - margin_scores(predictions, labels)[0]).max() < 1e-5
 
 
 def test_doubt_is_one_half_where_two_classes_are_equally_likely_and_grows_with_the_other() -> None:
-    votes = np.array([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1], [0.1, 0.9]], np.float32)
-    scores, rival = doubt(votes, np.array([0, 1, 0, 1]))
+    predictions = np.array([[0.5, 0.5], [0.5, 0.5], [0.9, 0.1], [0.1, 0.9]], np.float32)
+    scores, rival = margin_scores(predictions, np.array([0, 1, 0, 1]))
     assert scores[0] == scores[1] == 0.5
     assert scores[2] == scores[3] < 0.5
     assert rival.tolist() == [1, 0, 1, 0]
 
 
 def test_a_frequent_class_gets_no_head_start() -> None:
-    votes = np.array([[0.95, 0.05]] * 8 + [[0.6, 0.4]] * 2, np.float32)
-    assert doubt(votes, np.array([0] * 8 + [1] * 2))[0].max() < 0.5
+    predictions = np.array([[0.95, 0.05]] * 8 + [[0.6, 0.4]] * 2, np.float32)
+    assert margin_scores(predictions, np.array([0] * 8 + [1] * 2))[0].max() < 0.5
 
 
 def test_the_best_threshold_parts_what_can_be_parted_and_is_never_below_one_half() -> None:

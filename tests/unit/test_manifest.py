@@ -33,6 +33,13 @@ def test_rows_are_given_in_order_with_class_and_split(tmp_path) -> None:
     assert [item.share for item in items] == [1 / 3, 2 / 3, 1]
 
 
+def test_a_group_is_what_its_column_says_and_none_where_that_is_empty(tmp_path) -> None:
+    items = read(tmp_path, "path,label,group\n1.png,cat,patient 7\n2.png,cat,\n")
+    assert [item.group for item in items] == ["patient 7", None]
+    items = read(tmp_path, "path,label,who\n1.png,cat,patient 7\n", group_column="who")
+    assert items[0].group == "patient 7"
+
+
 @pytest.mark.parametrize("word", ["test", "TEST", "testing"])
 def test_synonyms_of_a_split_are_understood(word, tmp_path) -> None:
     assert read(tmp_path, f"path,label,split\n1.png,cat,{word}\n")[0].belongs.split == "test"
@@ -64,6 +71,12 @@ def test_a_symbolic_link_out_of_the_folder_is_not_followed(tmp_path) -> None:
     (item,) = read(tmp_path, "path,label\nlink.png,cat\n")
     assert isinstance(item.content, Unreadable)
     assert "symbolic link" in item.content.reason
+
+
+def test_a_folder_that_is_itself_a_link_is_followed(tmp_path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "photos").symlink_to(tmp_path / "disk")
+    assert [item.content.read_bytes() for item in read(tmp_path, "path,label\n1.png,cat\n2.png,cat\n")] == [b"1.png", b"2.png"]
 
 
 BAD = {

@@ -110,7 +110,7 @@ SLIPS = {
     "no batch sizes": ("[1, 64]", "[]", "evaluate.latency.batch_sizes: found []; it should have at least 1 item"),
     "empty batch": ("[1, 64]", "[1, 0]", "evaluate.latency.batch_sizes.1: found 0; it should be greater than or equal to 1"),
     "list for a number": ("[1, 64]", "[1, [64]]", "evaluate.latency.batch_sizes.1: found [64]; it should be a valid integer"),
-    "key twice": ("amount: 0.5", "amount: 0.5\n  amount: 0.6", 'no valid YAML: line 42: found duplicate key "amount"'),
+    "key twice": ("amount: 0.5", "amount: 0.5\n  amount: 0.6", 'no valid YAML: line 46: found duplicate key "amount"'),
     "broken YAML": ("seed: 0", "seed: [0", "no valid YAML: line"),
     "tab": ("  amount: 0.5", "\tamount: 0.5", "no valid YAML: line"),
 }

@@ -56,6 +56,16 @@ def test_a_name_composed_in_two_ways_is_one_class() -> None:
         assert made.classes == ("caf\u00e9", "tea")
 
 
+@pytest.mark.parametrize("name", ["", "  ", "a\nb", "\x1b[31m", "caf\udce9"])
+def test_a_class_whose_name_cannot_be_printed_is_refused(name: str) -> None:
+    assert "has a name that cannot be printed" in refusal(relabelled(tiny.items(60), "cat", name))
+
+
+def test_blanks_around_a_name_mean_nothing() -> None:
+    with tiny.prepared(relabelled(tiny.items(90), "cat", " cat", "dog ")) as made:
+        assert made.classes == ("cat", "dog")
+
+
 def test_numbers_are_in_order_of_their_value_and_names_of_their_letters() -> None:
     with tiny.prepared(relabelled(tiny.items(120), "10", "9", "2")) as made:
         assert made.classes == ("2", "9", "10")

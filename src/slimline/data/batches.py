@@ -3,23 +3,15 @@
 Several processes share a split by `rank` and `ranks`: process `rank` of `ranks` meets its own part of every batch.
 """
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from slimline.core.labels import Labels
-from slimline.data.augment import AUGMENTATIONS
-from slimline.data.augment.draws import Draws
-from slimline.data.mix import MIXES
-from slimline.data.prepared import Images
-from slimline.data.resident import Mapped
-from slimline.errors import SlimlineError
-from slimline.registry import Spec, build
+from slimline.data.prepared import Split
 
 Batch = tuple[Float[Tensor, "batch channels height width"], Labels]
 
@@ -37,7 +29,7 @@ class Ordered:
     are fewer than processes.
     """
 
-    images: Images | Mapped
+    images: Split
     batch_size: int
     rank: int = 0
     ranks: int = 1
@@ -50,93 +42,3 @@ class Ordered:
         own = torch.arange(len(self.images), device=self.images.home).tensor_split(self.ranks)[self.rank]
         for _, pixels, labels in self.images.gathered(own.split(self.batch_size)[: len(self)]):
             yield scaled(pixels), labels
-
-
-@dataclass(frozen=True)
-class Mixing:
-    """A mix, and the number of classes among which its labels are shares."""
-
-    spec: Spec
-    classes: int
-
-
-@dataclass
-class Shuffled:
-    """A split in a new order each epoch, augmented.
-
-    The order of epoch e is decided by (seed, e), and what happens to a sample by (seed, e, sample): its view has the same bits
-    whatever the batch size, the number of processes, the epoch at which a run was resumed, and the place of the images.
-
-    `batch_size` counts the images of a step over all processes. Each step's batch is cut over these, parts differing by one image at
-    most, so that together they meet exactly the batches of a single process. (Where parts differ, a mean over processes of the means
-    over their parts is not quite the mean over the batch; choose a batch size that the processes divide.)
-
-    The last batch may be smaller. Where it would leave a process less than two images it is left out, in all of them, unless it is the
-    only one: batch statistics of one image are undefined, and a process without a batch would keep the others waiting.
-
-    `epoch` counts the passes made; set it to continue at a later one.
-
-    Args:
-        augment: specs of augmentations, in order.
-        mix: each image with another of the whole split, drawn by (seed, epoch, sample) too and seen as augmented itself; None: unmixed.
-
-    Raises:
-        SlimlineError: a batch, or a split, of fewer images than processes.
-    """
-
-    images: Images | Mapped
-    batch_size: int
-    seed: int
-    augment: Sequence[Spec] = ()
-    mix: Mixing | None = None
-    epoch: int = 0
-    rank: int = 0
-    ranks: int = 1
-
-    def __post_init__(self) -> None:
-        if min(self.batch_size, len(self.images)) < self.ranks:
-            raise SlimlineError(
-                f"fit.batch_size is {self.batch_size} and the split {len(self.images)} images; in a batch each of {self.ranks} processes needs one"
-            )
-
-    def __len__(self) -> int:
-        whole, rest = divmod(len(self.images), self.batch_size)
-        return whole + (rest >= (2 * self.ranks if whole else 1))
-
-    def __iter__(self) -> Iterator[Batch]:
-        order = torch.randperm(len(self.images), generator=self._generator()).to(self.images.home)
-        transforms = [build(AUGMENTATIONS, spec, self._draws(f"augment {place}")) for place, spec in enumerate(self.augment)]
-        mix = None if self.mix is None else build(MIXES, self.mix.spec, self._draws("mix"))
-        partners = self._draws("partner")
-        self.epoch += 1
-        parts = (step.tensor_split(self.ranks)[self.rank] for step in order.split(self.batch_size)[: len(self)])
-        if mix is not None:
-            parts = (torch.cat([own, partners.integers(own, 1, len(self.images))[:, 0]]) for own in parts)
-
-        def batch(gathered: tuple[Tensor, Tensor, Tensor]) -> Batch:
-            samples, pixels, labels = gathered
-            views = scaled(pixels)
-            for transform in transforms:
-                views = transform(views, samples)
-            if self.mix is None or mix is None:
-                return views, labels
-            own, others = views.chunk(2)
-            mixed, weight = mix(own, others, samples[: len(own)])
-            return mixed, shares(labels, weight, self.mix.classes)
-
-        # Not a loop that yields: its variables would keep a batch's tensors while the next ones are made, in other, colder memory.
-        return map(batch, self.images.gathered(parts))
-
-    def _draws(self, stream: str) -> Draws:
-        return Draws(self.seed, self.epoch, stream)
-
-    def _generator(self) -> torch.Generator:
-        # Torch's generator heeds the lowest 32 bits of a seed alone, so a digest stirs both numbers into those.
-        words = hashlib.sha256(f"{self.seed} {self.epoch} 0".encode()).digest()
-        return torch.Generator().manual_seed(int.from_bytes(words[:4], "big"))
-
-
-def shares(labels: Int64[Tensor, " pairs"], weight: Float[Tensor, " batch"], classes: int) -> Float[Tensor, "batch classes"]:
-    """weight · label + (1 - weight) · partner's label; `labels` holds those of the batch, then those of its partners."""
-    own, partners = F.one_hot(labels, classes).chunk(2)
-    return weight[:, None] * own + (1 - weight[:, None]) * partners

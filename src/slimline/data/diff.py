@@ -1,28 +1,35 @@
 """What changed between two sets of prepared data, and whether more than the choice of samples explains it."""
 
 import hashlib
-import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8
+from jaxtyping import Bool, Float64, Int8, Int32, Int64, Shaped, UInt8
 from scipy.stats import chi2
 
 from slimline.data.prepared import describe, load_split
 from slimline.data.sources.item import SPLITS
 
 CHUNK = 2**21
+"""Bytes of pixels that are read and measured at once; as float32 they take four times that."""
+
 BINS = 10
+"""Bins of a histogram that is compared: tenths, as is usual for this index."""
+
 SHIFT, LARGE = 0.1, 0.25
+"""Population stability index, without unit: from the first on a shift, above the second a large one (Siddiqi's rule of thumb; `psi`)."""
+
 CHANCE = 0.01
+"""Probability with which two samples of one distribution exceed what sampling is said to bring."""
+
+DIGEST = 16
+"""Bytes of an image's digest: of a million images two that differ have the same with a probability of 10⁻²⁷."""
 
 Counts = Int64[np.ndarray, " bins"]
-Row = tuple[bytes, str, str]
-"""An image as this comparison knows it: digest of its pixels, split, class."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +98,48 @@ class Difference:
 
 
 @dataclass(frozen=True)
+class _Rows:
+    """Images as this comparison knows them, in columns.
+
+    Args:
+        image: digest of its pixels, or a number that stands for it.
+        split, label: numbers of `SPLITS` and of classes.
+    """
+
+    image: Shaped[np.ndarray, " n"]
+    split: Int8[np.ndarray, " n"]
+    label: Int32[np.ndarray, " n"]
+
+    def at(self, chosen: Int64[np.ndarray, " chosen"]) -> "_Rows":
+        return _Rows(self.image[chosen], self.split[chosen], self.label[chosen])
+
+    def but(self, chosen: Int64[np.ndarray, " chosen"]) -> "_Rows":
+        return self.at(np.delete(np.arange(len(self.split)), chosen))
+
+    def key(self, classes: int, *, split: bool, label: bool) -> Int64[np.ndarray, " n"]:
+        """One number for the image, and for its split and class where these are asked for; `image` must be numbers."""
+        key = self.image.astype(np.int64)
+        if split:
+            key = key * len(SPLITS) + self.split
+        return key * classes + self.label if label else key
+
+
+@dataclass(frozen=True)
 class _Content:
-    """One prepared folder, read once."""
+    """One prepared folder, read once; `rows` number `SPLITS` and `classes`."""
 
     digest: str
     shape: tuple[int, ...]
     classes: tuple[str, ...]
-    rows: list[Row]
+    rows: _Rows
     levels: Int64[np.ndarray, "channels 256"]
     features: dict[str, Float64[np.ndarray, " n"]]
+
+    def renumbered(self, classes: Sequence[str]) -> _Rows:
+        """`rows` with numbers of `classes`, which hold all of its own."""
+        number = {name: index for index, name in enumerate(classes)}
+        own = np.array([number[name] for name in self.classes], np.int32)
+        return replace(self.rows, label=own[self.rows.label])
 
 
 def diff(before: Path, after: Path) -> Difference:
@@ -113,17 +153,19 @@ def diff(before: Path, after: Path) -> Difference:
         SlimlineError: no prepared data there, or damaged.
     """
     old, new = _content(before), _content(after)
-    sizes = len(old.rows), len(new.rows)
     classes = sorted({*old.classes, *new.classes})
-    in_split = [Counter((split, label) for _, split, label in content.rows) for content in (old, new)]
-    counts = {split: _pair([sum(tally[split, label] for label in classes) for tally in in_split]) for split in SPLITS}
+    rows = old.renumbered(classes), new.renumbered(classes)
+    sizes = len(rows[0].split), len(rows[1].split)
+    tallies = [_tally(one, len(classes)) for one in rows]
+    counts = {split: _pair([int(tally[number].sum()) for tally in tallies]) for number, split in enumerate(SPLITS)}
     balance = {
         split: {
-            label: _pair([tally[split, label] / max(total, 1) for tally, total in zip(in_split, counts[split], strict=True)]) for label in classes
+            label: _pair([int(tally[number, index]) / max(total, 1) for tally, total in zip(tallies, counts[split], strict=True)])
+            for index, label in enumerate(classes)
         }
-        for split in SPLITS
+        for number, split in enumerate(SPLITS)
     }
-    by_class = [np.array([sum(tally[split, label] for split in SPLITS) for label in classes]) for tally in in_split]
+    by_class = [tally.sum(0) for tally in tallies]
     levels, pixels = np.arange(256.0), [content.levels.sum(0) for content in (old, new)]
     cuts = tenths(levels, pixels[0])
     stability = {"class balance": judge(by_class[0], by_class[1], sizes)}
@@ -141,7 +183,7 @@ def diff(before: Path, after: Path) -> Difference:
         classes_removed=tuple(label for label in classes if label not in new.classes),
         counts=counts,
         balance=balance,
-        images=_matched(old.rows, new.rows) if old.shape == new.shape else None,
+        images=_matched(*rows, classes) if old.shape == new.shape else None,
         mean=(old_mean, new_mean),
         std=(old_std, new_std),
         stability=stability,
@@ -207,56 +249,27 @@ def as_json(difference: Difference) -> dict[str, Any]:
     return {**asdict(difference), "worst": worst(difference)}
 
 
-def as_text(difference: Difference) -> str:
-    """`difference` for a reader at a terminal."""
-    d = difference
-    sides = [f"{'×'.join(map(str, shape))}, digest {digest[:12]}" for shape, digest in zip(d.shapes, d.digests, strict=True)]
-    parts = [f"Before: {sides[0]}; after: {sides[1]}"]
-    changes = [("added", d.classes_added), ("removed", d.classes_removed)]
-    parts += [f"Classes {word}: {', '.join(classes)}" for word, classes in changes if classes]
-    parts.append(_table([["images", "before", "after"], *([split, f"{old:,}", f"{new:,}"] for split, (old, new) in d.counts.items())]))
-    if d.images is None:
-        parts.append("Images of different shapes cannot be matched with each other; sharpness is compared between equal sizes alone.")
-    else:
-        kinds = [[kind, f"{getattr(d.images, kind):,}"] for kind in ("kept", "moved", "relabelled", "added", "removed")]
-        parts.append(_table([["same pixels", "images"], *kinds]))
-        routes = [[f"{kind}: {route}", f"{count:,}"] for kind in ("moves", "relabels") for route, count in getattr(d.images, kind).items()]
-        if routes:
-            parts.append(_table([["from → to", "images"], *routes]))
-    header = ["share of class", *(f"{split} {when}" for split in SPLITS for when in ("before", "after"))]
-    labels = list(d.balance[SPLITS[0]])
-    parts.append(_table([header, *([label, *(f"{share:.1%}" for split in SPLITS for share in d.balance[split][label])] for label in labels)]))
-    moments = [[name, *(" ".join(f"{value:.3f}" for value in side) for side in sides)] for name, sides in (("mean", d.mean), ("std", d.std))]
-    parts.append(_table([["pixels in [0, 1]", "before", "after"], *moments]))
-    rows = [[name, f"{s.psi:.3f}", f"{s.expected:.3f}", f"{s.sampling:.3f}", s.verdict] for name, s in d.stability.items()]
-    parts.append(_table([["stability index", "PSI", "by chance", "at most (99 %)", "verdict"], *rows]))
-    parts.append("PSI below 0.1: stable; to 0.25: shift; above: large. What sampling alone brings in 99 of 100 cases is no drift.")
-    return "\n\n".join(parts)
-
-
-def difference_command(before: Path, after: Path, *, as_program: bool, limit: float | None) -> bool:
-    """Print the difference, as JSON for a program; say whether it stays within `limit`, where one is given."""
-    difference = diff(before, after)
-    print(json.dumps(as_json(difference), indent=2) if as_program else as_text(difference))
-    return limit is None or worst(difference) <= limit
-
-
 def _content(folder: Path) -> _Content:
     description = describe(folder)
-    rows: list[Row] = []
+    splits = [load_split(folder, split) for split in SPLITS]
+    count = sum(map(len, splits))
+    # Columns, not an object an image: of a million images these take 45 MB, and lists of tuples half a gigabyte.
+    digest = np.empty(count, f"S{DIGEST}")
+    features = {name: np.empty(count) for name in ("brightness", "contrast", "sharpness")}
     levels = np.zeros((description.input_shape[0], 256), np.int64)
-    features: dict[str, list[np.ndarray]] = {"brightness": [], "contrast": [], "sharpness": []}
-    for split in SPLITS:
-        images = load_split(folder, split)
-        names = (description.classes[label] for label in images.labels.tolist())
+    start = 0
+    for images in splits:
         for part in _parts(images.pixels.numpy()):
-            rows += [(hashlib.blake2b(image.tobytes(), digest_size=16).digest(), split, next(names)) for image in part]
+            rows = slice(start, start + len(part))
+            digest[rows] = [hashlib.blake2b(image.tobytes(), digest_size=DIGEST).digest() for image in part]
             for channel, tally in enumerate(levels):
                 tally += np.bincount(part[:, channel].reshape(-1), minlength=256)
             for name, values in _features(part).items():
-                features[name].append(values)
-    joined = {name: np.concatenate(values) if values else np.zeros(0) for name, values in features.items()}
-    return _Content(description.digest, description.input_shape, description.classes, rows, levels, joined)
+                features[name][rows] = values
+            start = rows.stop
+    split = np.repeat(np.arange(len(SPLITS), dtype=np.int8), [len(images) for images in splits])
+    label = np.concatenate([images.labels.numpy().astype(np.int32) for images in splits])
+    return _Content(description.digest, description.input_shape, description.classes, _Rows(digest, split, label), levels, features)
 
 
 def _parts(pixels: UInt8[np.ndarray, "n channels height width"]) -> Iterator[UInt8[np.ndarray, "part channels height width"]]:
@@ -282,38 +295,49 @@ def _moments(levels: Int64[np.ndarray, "channels 256"]) -> tuple[tuple[float, ..
     return tuple(mean.tolist()), tuple(np.sqrt((share * (values - mean[:, None]) ** 2).sum(1)).tolist())
 
 
-def _matched(before: Sequence[Row], after: Sequence[Row]) -> Images:
+def _tally(rows: _Rows, classes: int) -> Int64[np.ndarray, "splits classes"]:
+    """Images of each split and class."""
+    return np.bincount(rows.split.astype(np.int64) * classes + rows.label, minlength=len(SPLITS) * classes).reshape(len(SPLITS), classes)
+
+
+def _matched(before: _Rows, after: _Rows, classes: Sequence[str]) -> Images:
     """Pair every image of `before` with an equal one of `after`, the least changed first; copies are paired one by one."""
-    kept, before, after = _paired(before, after, lambda row: row)
-    moved, before, after = _paired(before, after, lambda row: (row[0], row[2]))
-    in_place, before, after = _paired(before, after, lambda row: row[:2])
-    elsewhere, before, after = _paired(before, after, lambda row: row[0])
-    relabelled = in_place + elsewhere
-    moves = Counter(f"{old[1]} → {new[1]}" for old, new in moved)
-    relabels = Counter(f"{old[2]} → {new[2]}" for old, new in relabelled)
-    return Images(len(kept), len(moved), len(relabelled), len(after), len(before), dict(moves.most_common()), dict(relabels.most_common()))
+    ranks = np.unique(np.concatenate([before.image, after.image]), return_inverse=True)[1].astype(np.int32)
+    left = replace(before, image=ranks[: len(before.image)]), replace(after, image=ranks[len(before.image) :])
+    pairs = []
+    for same_split, same_label in ((True, True), (False, True), (True, False), (False, False)):
+        keys = [rows.key(len(classes), split=same_split, label=same_label) for rows in left]
+        chosen = _paired(keys[0], keys[1])
+        pairs.append([rows.at(which) for rows, which in zip(left, chosen, strict=True)])
+        left = left[0].but(chosen[0]), left[1].but(chosen[1])
+    kept, moved, in_place, elsewhere = pairs
+    moves = _routes(moved[0].split, moved[1].split, SPLITS)
+    labels = [np.concatenate([one.label, other.label]) for one, other in zip(in_place, elsewhere, strict=True)]
+    relabels = _routes(labels[0], labels[1], classes)
+    return Images(len(kept[0].split), sum(moves.values()), sum(relabels.values()), len(left[1].split), len(left[0].split), moves, relabels)
 
 
-def _paired(before: Sequence[Row], after: Sequence[Row], key: Callable[[Row], Any]) -> tuple[list[tuple[Row, Row]], list[Row], list[Row]]:
-    """Pairs of rows with equal `key`, and what is left of either."""
-    waiting: Mapping[Any, list[Row]] = defaultdict(list)
-    for row in before:
-        waiting[key(row)].append(row)
-    pairs, left = [], []
-    for row in after:
-        if same := waiting.get(key(row)):
-            pairs.append((same.pop(), row))
-        else:
-            left.append(row)
-    return pairs, [row for rows in waiting.values() for row in rows], left
+def _paired(before: Int64[np.ndarray, " n"], after: Int64[np.ndarray, " m"]) -> tuple[Int64[np.ndarray, " pairs"], Int64[np.ndarray, " pairs"]]:
+    """Positions of equal keys, as many of a key as either has; the first of one belongs to the first of the other, and so on."""
+    orders = np.argsort(before, kind="stable"), np.argsort(after, kind="stable")
+    old, new = before[orders[0]], after[orders[1]]
+    return orders[0][_has_partner(old, new)], orders[1][_has_partner(new, old)]
+
+
+def _has_partner(keys: Int64[np.ndarray, " n"], others: Int64[np.ndarray, " m"]) -> Bool[np.ndarray, " n"]:
+    """Of ascending keys: whether fewer equal ones stand before it than `others`, ascending too, hold."""
+    before = np.arange(len(keys)) - np.searchsorted(keys, keys)
+    return before < np.searchsorted(others, keys, "right") - np.searchsorted(others, keys)
+
+
+def _routes(before: Shaped[np.ndarray, " n"], after: Shaped[np.ndarray, " n"], names: Sequence[str]) -> dict[str, int]:
+    """How often each change from one of `names` to another occurs, the most frequent first."""
+    routes, counts = np.unique(before.astype(np.int64) * len(names) + after, return_counts=True)
+    pairs = zip(routes.tolist(), counts.tolist(), strict=True)
+    named = {f"{names[route // len(names)]} → {names[route % len(names)]}": count for route, count in pairs}
+    return dict(Counter(named).most_common())
 
 
 def _pair(values: Sequence[Any]) -> tuple[Any, Any]:
     first, second = values
     return first, second
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    """The first column to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows)

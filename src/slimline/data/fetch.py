@@ -5,25 +5,32 @@ Research's own repository for Fashion-MNIST.
 """
 
 import hashlib
+import lzma
 import os
+import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import ClassVar, Literal
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import requests
 import urllib3
+from numpy.lib import format as npy
 from tqdm import tqdm
 
+from slimline.data.sources.arrays import HEADERS
 from slimline.errors import SlimlineError
 from slimline.files import whole_file
+from slimline.paths import Paths
 from slimline.registry import suggestion
 
 CHUNK = 2**20
+"""Bytes of an answer in memory at once."""
 TIME_OUT = (10.0, 60.0)
 """Seconds to wait for a connection, and then for the next bytes."""
 ROUNDS = 2
@@ -40,20 +47,106 @@ class File:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """What is fetched, and what becomes of it.
+class Files:
+    """Files that are kept as they are, in a folder called as the data set.
 
     Args:
         mirrors: addresses of folders that hold `files`, in the order in which they are asked.
-        files: they are put in a folder called as the data set, or, with `convert`, made into one `.npz` file called so.
-        convert: from the one file that was fetched to arrays by name.
-        advice: lines of the block `data` in params.yaml; `{path}` is where the data set lies.
     """
 
     mirrors: tuple[str, ...]
     files: tuple[File, ...]
+
+    suffix: ClassVar[str] = ""
+
+    def bring(self, target: Path, aside: Path) -> None:
+        """Download into `aside` what the folder `target` lacks, then move it there.
+
+        Raises:
+            SlimlineError: as `fetch`.
+            OSError: no room.
+        """
+        _refuse_unless(target, "folder")
+        missing = [file for file in self.files if not _is_there(file, target / file.name)]
+        for file in missing:
+            _download(file, self.mirrors, aside / file.name)
+        target.mkdir(exist_ok=True)
+        for file in missing:
+            (aside / file.name).replace(target / file.name)
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """One file whose images and labels, all uint8, are kept in an `.npz` file called as the data set.
+
+    Args:
+        mirrors: addresses of folders that hold `file`, in the order in which they are asked.
+        convert: from the file that was fetched to arrays by name.
+        shapes: of these arrays, by name.
+        classes: what the array `classes`, which is there besides, holds.
+    """
+
+    mirrors: tuple[str, ...]
+    file: File
+    convert: Callable[[Path], Mapping[str, np.ndarray]]
+    shapes: Mapping[str, tuple[int, ...]]
+    classes: tuple[str, ...]
+
+    suffix: ClassVar[str] = ".npz"
+
+    def bring(self, target: Path, aside: Path) -> None:
+        """Download into `aside` and make `target` of it, unless that is there.
+
+        Raises:
+            SlimlineError: as `fetch`.
+            OSError: no room.
+        """
+        _refuse_unless(target, "file")
+        if target.exists():
+            return self._refuse_another(target)
+        _download(self.file, self.mirrors, aside / self.file.name)
+        arrays = self.convert(aside / self.file.name)
+        with whole_file(target) as opened:
+            np.savez(opened, allow_pickle=False, **arrays)  # same arrays, same bytes: it writes no time of day, and does not compress
+
+    def _refuse_another(self, path: Path) -> None:
+        """Refuse a damaged file, and one whose arrays differ from the data set's in name, shape, type or classes."""
+        try:
+            with ZipFile(path) as archive:
+                if (damaged := archive.testzip()) is not None:
+                    raise BadZipFile(f"{damaged} has another checksum than when it was written")
+                difference = self._difference(archive)
+        except (BadZipFile, OSError, EOFError, zlib.error, lzma.LZMAError, RuntimeError, ValueError, KeyError) as error:
+            raise SlimlineError(f"{path}: it is damaged or no .npz file ({_reason(error)}); move it away to fetch it anew") from error
+        if difference:
+            raise SlimlineError(f"{path}: it is another file than the data set's ({difference}); move it away to fetch the right one")
+
+    def _difference(self, archive: ZipFile) -> str:
+        """The first difference between the arrays of `archive` and the data set's; nothing where there is none."""
+        names = sorted(name.removesuffix(".npy") for name in archive.namelist())
+        if names != sorted({*self.shapes, "classes"}):
+            return f"it holds {', '.join(names)[:200] or 'nothing'}; not {', '.join(sorted({*self.shapes, 'classes'}))}"
+        for name, shape in self.shapes.items():
+            with archive.open(f"{name}.npy") as member:
+                found, _, dtype = HEADERS[npy.read_magic(member)](member)
+            if (found, dtype) != (shape, np.uint8):
+                return f"{name} is {_shown(found)} of {dtype}; not {_shown(shape)} of uint8"
+        with archive.open("classes.npy") as member:
+            classes = npy.read_array(member, allow_pickle=False)
+        return "" if classes.tolist() == list(self.classes) else f"its classes are {', '.join(map(str, classes.reshape(-1)))[:200]}"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is fetched, and what is told then.
+
+    Args:
+        content: knows what is brought from where.
+        advice: lines of the block `data` in params.yaml; `{path}` is where the data set lies.
+    """
+
+    content: Files | Arrays
     advice: tuple[str, ...]
-    convert: Callable[[Path], Mapping[str, np.ndarray]] | None = None
 
 
 def cifar10_arrays(archive: Path) -> dict[str, np.ndarray]:
@@ -87,27 +180,33 @@ def _idx_files(*files: tuple[str, int]) -> tuple[File, ...]:
     return tuple(File(name, sha256, size) for name, (sha256, size) in zip(names, files, strict=True))
 
 
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
 DATASETS: Mapping[str, Dataset] = {
     "mnist": Dataset(
-        mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
-        files=_idx_files(
-            ("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9_912_422),
-            ("3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28_881),
-            ("8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1_648_877),
-            ("f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4_542),
+        Files(
+            mirrors=("https://ossci-datasets.s3.amazonaws.com/mnist/", "https://storage.googleapis.com/cvdf-datasets/mnist/"),
+            files=_idx_files(
+                ("440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609", 9_912_422),
+                ("3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c", 28_881),
+                ("8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6", 1_648_877),
+                ("f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6", 4_542),
+            ),
         ),
         advice=("source: {{name: idx, path: {path}}}", "size: 28", "channels: 1"),
     ),
     "fashion_mnist": Dataset(
-        mirrors=(
-            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/b2617bb6d3ffa2e429640350f613e3291e10b141/data/fashion/",
-        ),
-        files=_idx_files(
-            ("3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84", 26_421_880),
-            ("a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845", 29_515),
-            ("346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073", 4_422_102),
-            ("67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5_148),
+        Files(
+            mirrors=(
+                "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+                "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/b2617bb6d3ffa2e429640350f613e3291e10b141/data/fashion/",
+            ),
+            files=_idx_files(
+                ("3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84", 26_421_880),
+                ("a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845", 29_515),
+                ("346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073", 4_422_102),
+                ("67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5", 5_148),
+            ),
         ),
         advice=(
             "source:",
@@ -119,9 +218,13 @@ DATASETS: Mapping[str, Dataset] = {
         ),
     ),
     "cifar10": Dataset(
-        mirrors=("https://www.cs.toronto.edu/~kriz/",),
-        files=(File("cifar-10-binary.tar.gz", "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", 170_052_171),),
-        convert=cifar10_arrays,
+        Arrays(
+            mirrors=("https://www.cs.toronto.edu/~kriz/",),
+            file=File("cifar-10-binary.tar.gz", "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", 170_052_171),
+            convert=cifar10_arrays,
+            shapes={"x_train": (50_000, 3, 32, 32), "y_train": (50_000,), "x_test": (10_000, 3, 32, 32), "y_test": (10_000,)},
+            classes=CIFAR10,
+        ),
         advice=("source: {{name: arrays, path: {path}}}", "size: 32", "channels: 3"),
     ),
 }
@@ -132,8 +235,8 @@ def datasets() -> tuple[str, ...]:
     return tuple(DATASETS)
 
 
-def fetch(name: str, raw: Path, *, table: Mapping[str, Dataset] = DATASETS) -> str:
-    """Bring the data set `name` into the folder `raw`, unless it is there; returns the lines to write into params.yaml.
+def fetch(name: str, paths: Paths, *, table: Mapping[str, Dataset] = DATASETS) -> str:
+    """Bring the data set `name` into the folder `paths.raw`, unless it is there; returns the lines to write into params.yaml.
 
     Everything is fetched and checked in a folder aside, and then renamed.
 
@@ -143,36 +246,28 @@ def fetch(name: str, raw: Path, *, table: Mapping[str, Dataset] = DATASETS) -> s
     if name not in table:
         raise SlimlineError(f"fetch: found '{name}'; {suggestion(name, sorted(table))}")
     dataset = table[name]
-    target = raw / (f"{name}.npz" if dataset.convert else name)
+    target = paths.raw / f"{name}{dataset.content.suffix}"
     try:
-        raw.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=raw, prefix=".fetch.") as aside:
-            (_bring_arrays if dataset.convert else _bring_files)(dataset, target, Path(aside))
+        paths.raw.mkdir(parents=True, exist_ok=True)
+        for left in paths.raw.glob(f".fetch.{name}.*"):  # by a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        with TemporaryDirectory(dir=paths.raw, prefix=f".fetch.{name}.") as aside:
+            dataset.content.bring(target, Path(aside))
     except OSError as error:
         raise SlimlineError(f"{target}: cannot be written ({error.strerror or error}); make room or mend its folder's permissions") from error
-    return "\n".join(["data:", *(f"  {line.format(path=target.as_posix())}" for line in dataset.advice)])
+    place = target.relative_to(paths.root).as_posix()
+    return "\n".join(["data:", *(f"  {line.format(path=place)}" for line in dataset.advice)])
 
 
-def _bring_files(dataset: Dataset, target: Path, aside: Path) -> None:
-    missing = [file for file in dataset.files if not _is_there(file, target / file.name)]
-    for file in missing:
-        _download(file, dataset.mirrors, aside / file.name)
-    target.mkdir(exist_ok=True)
-    for file in missing:
-        (aside / file.name).replace(target / file.name)
-
-
-def _bring_arrays(dataset: Dataset, target: Path, aside: Path) -> None:
-    if target.exists():
-        return _refuse_damaged(target)
-    (file,) = dataset.files
-    _download(file, dataset.mirrors, aside / file.name)
-    arrays = dataset.convert(aside / file.name)  # type: ignore[misc]
-    with whole_file(target) as opened:
-        np.savez(opened, **arrays)  # type: ignore[arg-type]  # same arrays, same bytes: it writes no time of day, and does not compress
+def _refuse_unless(path: Path, kind: Literal["file", "folder"]) -> None:
+    """Refuse a folder in the place of a file, or a file in the place of a folder."""
+    found = "folder" if path.is_dir() else "file"
+    if path.exists() and found != kind:
+        raise SlimlineError(f"{path}: it is a {found}, where a {kind} is to come; move it away")
 
 
 def _is_there(file: File, path: Path) -> bool:
+    _refuse_unless(path, "file")
     if not path.exists():
         return False
     if (found := _sha256(path)) != file.sha256:
@@ -180,14 +275,12 @@ def _is_there(file: File, path: Path) -> bool:
     return True
 
 
-def _refuse_damaged(path: Path) -> None:
-    try:
-        with ZipFile(path) as archive:
-            damaged = archive.testzip()
-    except BadZipFile as error:
-        damaged = str(error)
-    if damaged:
-        raise SlimlineError(f"{path}: it is damaged ({damaged}); move it away to fetch it anew")
+def _shown(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "one number"
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _sha256(path: Path) -> str:
@@ -210,10 +303,11 @@ def _download(file: File, mirrors: Sequence[str], path: Path) -> None:
                 _continue(url, file, path, bar)
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 reasons[url] = _reason(error)
-                continue
+                if _size(path) < file.size:  # else it broke off after the last byte, and nothing is left to ask for
+                    continue
             if (found := _sha256(path)) == file.sha256:
                 return
-            reasons[url] = f"another file than expected, of {path.stat().st_size} bytes and SHA-256 {found[:12]}…"
+            reasons[url] = f"another file than expected, of {_size(path)} bytes and SHA-256 {found[:12]}…"
             path.unlink()
     told = "; ".join(f"{url}: {reason}" for url, reason in reasons.items())
     raise SlimlineError(f"cannot fetch {file.name}: {told}; check the network or try later")
@@ -221,7 +315,7 @@ def _download(file: File, mirrors: Sequence[str], path: Path) -> None:
 
 def _continue(url: str, file: File, path: Path, bar: tqdm) -> None:
     """Append to `path` what it lacks of the file at `url`; a server that cannot continue starts anew."""
-    have = path.stat().st_size if path.exists() else 0
+    have = _size(path)
     # "identity": a server that packs what it sends would have us check other bytes than the file's.
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
     with requests.get(url, headers=headers, stream=True, timeout=TIME_OUT) as response:

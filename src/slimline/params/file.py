@@ -63,7 +63,7 @@ def load(path: Path) -> Params:
         values = YAML(typ="safe", pure=True).load(StringIO(text))
     except FileNotFoundError as error:
         raise SlimlineError(f"{path}: no such file; run in a folder that holds a params.yaml") from error
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise SlimlineError(f"{path}: no valid YAML: {_cause(error)}") from error
     allowed = ["seed", *BLOCKS]
     if not isinstance(values, dict):
@@ -78,7 +78,10 @@ def load(path: Path) -> Params:
     seed = values["seed"]
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise SlimlineError(f"{path}: seed: found {shown(seed)}; a whole number from 0 to 4294967295 is needed")
-    blocks = {name: _checked(path, name, values[name]) for name in BLOCKS}
+    try:
+        blocks = {name: _checked(path, name, values[name]) for name in BLOCKS}
+    except RecursionError as error:
+        raise SlimlineError(f"{path}: a value holds itself, or lists lie too deep in lists; write plain values") from error
     return Params(seed=seed, blocks=blocks, text=text)
 
 
@@ -99,6 +102,8 @@ def _refuse_what_json_lacks(path: Path, where: str, value: Any) -> None:
     match value:
         case dict():
             for key, inner in value.items():
+                if not isinstance(key, str):
+                    raise SlimlineError(f"{path}: {where}: found the key {shown(key)}; a key is text")
                 _refuse_what_json_lacks(path, f"{where}.{key}", inner)
         case list():
             for index, inner in enumerate(value):

@@ -1,45 +1,21 @@
 """One way to train, for every stage."""
 
-import logging
-import sys
-import warnings
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 
-from slimline.data.batches import Mixing, Ordered, Shuffled
+from slimline.data.batches import Ordered
 from slimline.data.prepared import describe, load_split
 from slimline.data.resident import resident
+from slimline.data.shuffled import Mixing, Shuffled
 from slimline.params.fit import Fit
 from slimline.runtime.classifier import Classifier, Epoch
 from slimline.runtime.script import Settings
+from slimline.runtime.trainer import trainer
 from slimline.tracking import Tracker
-
-# Lightning announces devices, products and its own deprecations at every call; a stage has one line for what matters.
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")  # the teacher: on purpose
-warnings.filterwarnings("ignore", message=".*does not have many workers.*")
 
 EVALUATION_BATCH = 512
 """Images a call in validation; it changes no result, only memory."""
-
-
-def trainer(**settings: Any) -> pl.Trainer:
-    """A Lightning trainer that writes nothing on its own and picks deterministic algorithms."""
-    return pl.Trainer(
-        accelerator="auto",
-        devices=1,
-        deterministic=True,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        enable_progress_bar=sys.stderr.isatty(),
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
-        **settings,
-    )
 
 
 class _Report(pl.Callback):

@@ -1,5 +1,6 @@
 """How a command ends on bad input: one line on standard error, exit code 2."""
 
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ def refusing() -> Iterator[None]:
         yield
     except SlimlineError as error:
         _refuse(str(error))
+    except KeyboardInterrupt:
+        print("slimline: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     except OSError as error:
         # numpy tells a short write without number or file name; the disk is full then.
         _refuse(f"{error.filename or 'a file'}: {error.strerror or error}; mend it and run the command again")

@@ -1,14 +1,22 @@
 """Prepared data as they are, or as they were at a git revision."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
 from tempfile import TemporaryDirectory
+
+from psutil import pid_exists
 
 from slimline.errors import SlimlineError
 from slimline.paths import Paths, repository_root
 
 TODAY = ("workspace", ".")
+"""What names the prepared data as they are."""
+
+PREFIX = "slimline-"
+"""How the folders of fetched data begin; the process's number follows."""
 
 
 @contextmanager
@@ -29,21 +37,36 @@ def prepared_at(what: str, workspace: Paths) -> Iterator[Path]:
         inside = Paths(folder).prepared
         yield inside if inside.is_dir() else folder
     else:
-        with TemporaryDirectory(prefix="slimline-") as aside:
-            yield _fetched(what, workspace, Path(aside) / "prepared")
+        root = repository_root(workspace.root)
+        if not (root / ".dvc").is_dir():
+            raise SlimlineError(f"{what}: no such folder, and {root} is no DVC repository that could have such a revision; name a folder")
+        disk = root / ".dvc" / "tmp"  # not the system's temporary folder, which is often memory; git leaves it out
+        with _aside(disk) as aside:
+            yield _fetched(what, root, Paths(workspace.root.resolve()).prepared.relative_to(root).as_posix(), aside / "prepared")
 
 
-def _fetched(revision: str, workspace: Paths, target: Path) -> Path:
-    """Fill `target` with the prepared data of `workspace` at `revision`."""
+@contextmanager
+def _aside(disk: Path) -> Iterator[Path]:
+    """A folder in the folder `disk`, deleted afterwards; so are those of processes that were killed."""
+    try:
+        disk.mkdir(exist_ok=True)
+        for left in disk.glob(f"{PREFIX}*"):
+            if not ((number := left.name.split("-")[1]).isdigit() and pid_exists(int(number))):
+                rmtree(left, ignore_errors=True)
+        folder = TemporaryDirectory(dir=disk, prefix=f"{PREFIX}{os.getpid()}-")
+    except OSError as error:
+        raise SlimlineError(f"{disk}: cannot be written ({error.strerror}); make room or mend its permissions") from error
+    with folder as name:
+        yield Path(name)
+
+
+def _fetched(revision: str, root: Path, place: str, target: Path) -> Path:
+    """Fill `target` with what lies at `place` of the DVC repository `root` at `revision`."""
     from dvc.api import DVCFileSystem  # half a second, and only a revision needs it
     from dvc.exceptions import DvcException
     from dvc.scm import SCMError
     from dvc_data.index import DataIndexDirError
 
-    root = repository_root(workspace.root)
-    if not (root / ".dvc").is_dir():
-        raise SlimlineError(f"{revision}: no such folder, and {root} is no DVC repository that could have such a revision; name a folder")
-    place = workspace.prepared.resolve().relative_to(root).as_posix()
     files = DVCFileSystem(str(root), rev=revision)
     try:
         files.info(place)  # not `exists`, which is silent about an unknown revision
@@ -51,11 +74,17 @@ def _fetched(revision: str, workspace: Paths, target: Path) -> Path:
         raise SlimlineError(f"{revision}: no such folder and no git revision of {root}; name one that git log or dvc exp show lists") from error
     except FileNotFoundError as error:
         raise SlimlineError(f"{revision}: this revision has no {place}; name a later one, or a folder") from error
+    except DvcException as error:
+        raise SlimlineError(f"{revision}: DVC cannot read the pipeline of this revision ({_line(error)}); name another one, or a folder") from error
     try:
         files.get(place, str(target), recursive=True)
     except (DvcException, DataIndexDirError, OSError) as error:
         raise SlimlineError(
-            f"{revision}: DVC's cache has no {place} of this revision ({error}); run dvc fetch if a remote has it, or make it anew there: "
+            f"{revision}: DVC's cache has no {place} of this revision ({_line(error)}); run dvc fetch if a remote has it, or make it anew there: "
             f"git switch --detach {revision}, dvc repro prepare, git switch -"
         ) from error
     return target
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -22,8 +22,8 @@ from slimline.params.evaluate import Evaluate as EvaluateParams
 from slimline.paths import MODELS, ModelFolder, Paths
 from slimline.report.page import page
 from slimline.runtime.fingerprint import git_state
-from slimline.runtime.fit import trainer
 from slimline.runtime.script import Made, Settings
+from slimline.runtime.trainer import trainer
 from slimline.tracking import Tracker
 
 REFERENCE = "teacher"

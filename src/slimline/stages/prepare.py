@@ -17,9 +17,12 @@ def run(params: Data, settings: Settings, paths: Paths, tracker: Tracker) -> Mad
     items = build(SOURCES, params.source, paths.root)
     with whole_folder(paths.prepared) as folder:
         prepared = prepare(items, params, folder, seed=settings.seed, workers=settings.hardware.workers)
-    prepared.write_files(paths.files)
-    write_json(paths.origin, {"name": Path(params.source["path"]).name.partition(".")[0], "source": params.source})
-    write_json(paths.stage_metrics("prepare"), prepared.report)
+        # Before the new arrays take the old ones' place: where one of these cannot be written, those stay.
+        write_json(paths.stage_metrics("prepare"), prepared.report)
+        write_json(paths.origin, {"name": Path(params.source["path"]).name.partition(".")[0], "source": params.source})
+        prepared.write_files(paths.files)
+    counts = ", ".join(f"{count:,} {split}" for split, count in prepared.description["counts"].items())
+    print(f"prepare: {counts} images of {len(prepared.description['classes'])} classes", flush=True)
     for note in prepared.report["notes"]:
         print(f"prepare: {note}; see {paths.stage_metrics('prepare').relative_to(paths.root)}", flush=True)
     numbers = {f"data/{name}": count for name, count in prepared.report["images"].items()}

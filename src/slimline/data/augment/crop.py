@@ -14,15 +14,17 @@ from slimline.data.augment.sampling import bilinear
 def crop(draws: Draws, *, area: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5, ratio: Annotated[float, Field(ge=1.0, le=4.0)] = 4 / 3) -> Transform:
     """A rectangle of a share a ∈ [`area`, 1] of the image's area and r ∈ [1, `ratio`] times as wide (or, as often, as high) as the image is.
 
-        width share = min(1, √(a·r))        height share = min(1, √(a / r))        or the other way round
+        width share = min(1, √(a·r))        height share = a / width share        or the other way round
 
-    a, r and the place uniform, the rectangle always within the image; read bilinearly at the pixels' centres.
+    a, r and the place uniform, the rectangle always within the image: where a·r > 1 it takes the whole width, and is 1 / a times as
+    wide, so that its area is a whatever r is. Read bilinearly at the pixels' centres.
     """
 
     def transform(images: Float[Tensor, "batch c h w"], samples: Int64[Tensor, " batch"]) -> Float[Tensor, "batch c h w"]:
         share, stretch, upright, down, right = draws.uniform(samples, 5).T
         share, stretch = area + (1 - area) * share, 1 + (ratio - 1) * stretch
-        long, short = (share * stretch).sqrt().clamp(max=1), (share / stretch).sqrt()
+        long = (share * stretch).sqrt().clamp(max=1)
+        short = share / long
         high = torch.where(upright < 0.5, long, short)
         wide = torch.where(upright < 0.5, short, long)
         rows, columns = (

@@ -131,12 +131,13 @@ def _read(items: Iterable[Item], params: Data, form: Form, spool: Path, workers:
         for part, facts in decoded(chunks(items, form.channels * form.size**2), form, spool, workers):
             for row, reason in facts.reasons.items():
                 if params.unreadable == "refuse":
-                    hint = "or have such files left out: data.unreadable: skip"
+                    hint = "data.unreadable: skip leaves such files out and lists them all"
                     raise SlimlineError(f"{params.source['path']}: '{part.origins[row]}' {reason}; {hint}")
                 reasons[len(belongs) + row] = reason
             for origin, kind, readable in zip(part.origins, part.belongs, facts.table["readable"], strict=True):
                 origins.append(origin)
                 belongs.append(kinds.setdefault(kind, len(kinds)) if readable else NONE)
+            facts.table["group"] = [b"" if group is None else hashlib.sha256(group.encode()).digest() for group in part.groups]
             tables.append(facts.table)
             progress.set_postfix_str(f"{len(belongs):,} images", refresh=False)
             progress.update(part.share - progress.n)
@@ -150,21 +151,29 @@ def _labelled(found: Found, params: Data, seed: int) -> Labelled:
     classes = _ordered({member.label for member in members})
     number = {label: index for index, label in enumerate(classes)}
     row = np.flatnonzero(found.facts.table["readable"])
+    table = found.facts.table[row]
     kind = found.belongs[row]
     label = np.array([number[member.label] for member in members])[kind]
     given = np.array([NONE if member.split is None else SPLITS.index(member.split) for member in members])[kind]
     division = divide(
-        found.facts.table["digest"][row], found.facts.table["twin"][row], given,
+        table["digest"], table["twin"], table["group"], given,
         seed=seed, validation=params.validation, test=params.test, drop=params.duplicates == "drop",
     )  # fmt: skip
     return Labelled(row, label, division, classes)
 
 
 def _members(kinds: list[Membership | Folder]) -> list[Membership]:
-    """Class and split of each kind, the names of classes composed as Unicode composes them (a Mac writes é as two characters)."""
+    """Class and split of each kind, the names of classes trimmed, and composed as Unicode composes them (a Mac writes é as two characters).
+
+    Raises:
+        SlimlineError: a class without a name, or with one that cannot be printed.
+    """
     told = layout.read(kind for kind in kinds if isinstance(kind, Folder))
     members = [told[kind] if isinstance(kind, Folder) else kind for kind in kinds]
-    return [Membership(unicodedata.normalize("NFC", member.label), member.split) for member in members]
+    for member in members:
+        if not member.label.strip().isprintable() or not member.label.strip():
+            raise SlimlineError(f"data: the class {ascii(member.label)[:100]} has a name that cannot be printed; give it another one")
+    return [Membership(unicodedata.normalize("NFC", member.label.strip()), member.split) for member in members]
 
 
 def _ordered(labels: set[str]) -> tuple[str, ...]:

@@ -163,6 +163,7 @@ def _duplicates(images: Labelled, facts: Facts, name: Name) -> dict[str, Any]:
     straddling = images.division.straddling
     return {
         "copies": int((size - 1).sum()),
+        "copies_files": pairs(np.flatnonzero(size > 1)),
         "across_splits": int(straddling.sum()),
         "across_splits_files": sorted(name(int(row)) for row in images.row[straddling][:LISTED]),
         "contradictory": len(contradicted),
@@ -175,13 +176,13 @@ def _notes(found: dict[str, Any]) -> list[str]:
     ratio, worst = found["largest_to_smallest_class"], found["stratification"]
     share = f"{worst['obtained']:.3f} of class {worst['class']} where {worst['asked']:.3f} was asked"
     said = {
-        f"{images['unreadable']} of {images['found']} images were left out as unreadable": images["unreadable"],
-        f"{duplicates['across_splits']} images stand in a higher split too, {images['dropped_duplicates']} were dropped": duplicates["across_splits"],
-        f"{duplicates['copies']} images are exact copies of others": duplicates["copies"],
-        f"{duplicates['contradictory']} pictures carry two different labels": duplicates["contradictory"],
-        f"{found['near_constant']['count']} images show next to nothing": found["near_constant"]["count"],
-        f"{found['animated']['count']} files have several frames, the first was taken": found["animated"]["count"],
-        f"{found['sizes']['long']['count']} images are more than {LONG:g} times as long as wide": found["sizes"]["long"]["count"],
+        f"unreadable, left out: {images['unreadable']} of {images['found']} images": images["unreadable"],
+        f"in a higher split too: {duplicates['across_splits']} images, of which {images['dropped_duplicates']} dropped": duplicates["across_splits"],
+        f"exact copies of other images: {duplicates['copies']}": duplicates["copies"],
+        f"pictures under two different labels: {duplicates['contradictory']}": duplicates["contradictory"],
+        f"images that show next to nothing: {found['near_constant']['count']}": found["near_constant"]["count"],
+        f"files with several frames, of which the first was taken: {found['animated']['count']}": found["animated"]["count"],
+        f"images more than {LONG:g} times as long as wide: {found['sizes']['long']['count']}": found["sizes"]["long"]["count"],
         f"the largest class has {ratio:.1f} times the images of the smallest": ratio >= IMBALANCED,
         f"the {worst['split']} split holds {share}": worst["deviations"] > 4,
     }

@@ -1,7 +1,8 @@
 """Which split an image joins: decided by the digest of its decoded content and the seed, and by nothing else.
 
 So neither order nor file names matter, an image never moves when others are added, and the same picture from anywhere goes the same
-way. A share is met as closely as independent draws meet it: of n images of a class, within some multiple of √(n · share · (1 − share)).
+way. Images of one group are drawn together, by the group's name. A share is met as closely as independent draws meet it: of n images of a
+class, within some multiple of √(n · share · (1 − share)).
 """
 
 import hashlib
@@ -38,6 +39,7 @@ class Division:
 def divide(
     digest: Shaped[np.ndarray, " n"],
     twin: Shaped[np.ndarray, " n"],
+    group: Shaped[np.ndarray, " n"],
     given: Int64[np.ndarray, " n"],
     *,
     seed: int,
@@ -52,11 +54,12 @@ def divide(
 
     Args:
         digest: of the decoded content; decides.
+        group: in the place of `digest` it decides for images that go together; empty where an image goes by itself.
         twin: of the prepared pixels. Pictures that differ may be equal once resized, and then may stand on two sides.
         drop: whether such a one, or a copy of an image of a given split, is dropped from the split of lower precedence.
     """
     key = _stirred(digest, seed)
-    share = _uniform(key)
+    share = _uniform(np.where(group == b"", key, _stirred(group, seed)))
     asked = {name: wanted for name, wanted in (("test", test), ("validation", validation)) if not (given == SPLITS.index(name)).any()}
     drawn, reached = np.full(len(digest), SPLITS.index("train")), 0.0
     for name, wanted in asked.items():
@@ -70,8 +73,9 @@ def divide(
 
 
 def _stirred(digest: Shaped[np.ndarray, " n"], seed: int) -> Shaped[np.ndarray, " n"]:
+    """SHA-256 of the seed and each digest."""
     prefix = seed.to_bytes(4, "big")
-    rows = digest.view(np.uint8).reshape(-1, 32)  # a bytes column would lose zeros at the end
+    rows = np.ascontiguousarray(digest).view(np.uint8).reshape(-1, 32)  # a bytes column would lose zeros at the end
     return np.array([hashlib.sha256(prefix + row.tobytes()).digest() for row in rows], "S32")
 
 

@@ -3,38 +3,42 @@
 Every image is judged by a linear classifier of gradient directions that has seen neither it nor a copy of it; the label is doubtful
 where that classifier finds another class likelier. How well this works on the images at hand is measured: a known share of labels is
 changed at random, everything is scored again, and it is counted how many of the changed labels are named.
-
-All features are integers of at most eight bits, and sums of their products stay below 2²⁴ in float32 and 2⁵³ in float64. So sums are
-exact: the order of the images does not change them.
 """
 
-import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int8, Int64, UInt8, UInt32
+from jaxtyping import Bool, Float32, Float64, Int64, UInt8, UInt32
 from scipy.linalg import solve
 from scipy.stats import binomtest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from threadpoolctl import threadpool_limits
 
-FOLDS = 5
-CHUNK = 1000  # 1000 products of 127 · 127 are below 2²⁴, so float32 adds them exactly
-SIDE = 32
-GRID = 6
-DIRECTIONS = 8
-COLOUR_GRID = 4
-UNITS = 768
-RIDGE = (1e-4, 1e-3, 1e-2, 1e-1)
-SHARE = 0.05
-ENOUGH = 20
-MOST = 70_000
+from slimline.data.prepare.features import Features, parts, read
 
-Thumbnails = UInt8[np.ndarray, "n channels height width"]
-Features = Int8[np.ndarray, "n features"]
+FOLDS = 5
+"""Parts of the images; each is scored by a classifier fitted on the others, four fifths. Time grows with their number."""
+
+RIDGE = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Strengths of the ridge that are tried, in units of the mean diagonal element of FᵀF: decades, from almost none."""
+
+SHARE = 0.05
+"""Share of labels changed for the measurement; with few, little would be measured, with many, the classifier would be another."""
+
+ENOUGH = 20
+"""Changed labels, at least, in each of the two measurements: of fewer, a share is known to no better than ±22 points (95 %)."""
+
+MOST = 70_000
+"""Images that are scored, at most: all of MNIST, in seconds."""
+
+MOST_PIXELS = 2**32
+"""Bytes of pixels that are read, at most (4 GiB), which bounds time where images are large."""
+
+MOST_PREDICTIONS = 10_000_000
+"""Predictions, one an image and class, in memory at once: 40 MB of float32."""
+
 Scores = Float64[np.ndarray, " n"]
-Votes = Float32[np.ndarray, "n classes"]
+Predictions = Float32[np.ndarray, "n classes"]
 
 
 @dataclass(frozen=True)
@@ -121,7 +125,7 @@ class Noise:
 # One thread is as fast here, and ten times as fast where other processes compete: BLAS's threads wait for each other spinning.
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def label_noise(images: UInt8[np.ndarray, "n c h w"], labels: Int64[np.ndarray, " n"], *, seed: int) -> Noise:
-    """Score every label by how much likelier another class is (`doubt`), and measure how well that works.
+    """Score every label by how much likelier another class is (`margin_scores`), and measure how well that works.
 
     Labels are changed twice: the threshold that is best (F1) on the first change is measured on the second. An image whose class has
     no image in another fold cannot be judged: its score is 0. Odd images (equal, constant, few) are no error.
@@ -136,90 +140,29 @@ def label_noise(images: UInt8[np.ndarray, "n c h w"], labels: Int64[np.ndarray, 
     given = given[positions]
     words, features = read(images, positions, seed)
     fold = (words[:, 0] % FOLDS).astype(np.int64)
-    jury = Jury(features, fold, given, len(classes))
-    changes = [change(given, jury.judged(given), words[:, column], words[:, column + 1], len(classes)) for column in (1, 3)]
-    scores, rival = jury.scores(given)
+    model = OutOfFold(features, fold, given, len(classes))
+    changes = [injected(given, model.scorable(given), words[:, column], words[:, column + 1], len(classes)) for column in (1, 3)]
+    scores, other = model.scores(given)
     check, threshold = None, 1.0
     if min(int((changed != given).sum()) for changed in changes) >= ENOUGH:
-        first, second = (jury.scores(changed)[0] for changed in changes)
+        first, second = (model.scores(changed)[0] for changed in changes)
         threshold = best_threshold(changes[0] != given, first)
         check = measured(changes[1] != given, second, threshold)
     doubtful = np.flatnonzero(scores >= threshold) if check else np.zeros(0, np.int64)
     doubtful = doubtful[np.argsort(-scores[doubtful], kind="stable")]
-    return Noise(positions, scores, positions[doubtful], classes[rival[doubtful]].astype(np.int64), threshold, check)
+    return Noise(positions, scores, positions[doubtful], classes[other[doubtful]].astype(np.int64), threshold, check)
 
 
 def _chosen(images: UInt8[np.ndarray, "n c h w"], classes: int, seed: int) -> Int64[np.ndarray, " chosen"]:
-    """All positions, or as many at random as time (4 GiB of pixels) and memory (10 million votes) allow."""
+    """All positions, or as many at random as time (`MOST_PIXELS`) and memory (`MOST_PREDICTIONS`) allow."""
     count, size = len(images), int(np.prod(images.shape[1:]))
-    limit = max(2, min(MOST, 2**32 // max(size, 1), 10_000_000 // max(classes, 1)))
+    limit = max(2, min(MOST, MOST_PIXELS // max(size, 1), MOST_PREDICTIONS // max(classes, 1)))
     if count <= limit:
         return np.arange(count)
     return np.sort(np.random.default_rng(seed).choice(count, limit, replace=False))
 
 
-def read(
-    images: UInt8[np.ndarray, "n c h w"], positions: Int64[np.ndarray, " chosen"], seed: int
-) -> tuple[UInt32[np.ndarray, "chosen 5"], Int8[np.ndarray, "chosen features"]]:
-    """Five random words of each image, decided by its pixels and the seed, and its features."""
-    words, rows = [], []
-    key = str(seed).encode()[:64]
-    size = int(np.prod(images.shape[1:]))
-    for part in _parts(len(positions), min(CHUNK, max(1, 2**24 // size))):
-        small = thumbnails(images[positions[part]])
-        words.append([np.frombuffer(hashlib.blake2b(image.tobytes(), digest_size=20, key=key).digest(), np.uint32) for image in small])
-        rows.append(describe(small))
-    return np.concatenate([np.array(row) for row in words]), np.concatenate(rows)
-
-
-def thumbnails(images: UInt8[np.ndarray, "n c h w"]) -> Thumbnails:
-    """Images of at most 32 pixels a side, by the mean over square blocks; what does not fill a block at the far edges is left out."""
-    count, channels, height, width = images.shape
-    block = -(-max(height, width) // SIDE)
-    tall, wide = max(height // block, 1), max(width // block, 1)
-    cut = images[:, :, : tall * block, : wide * block].reshape(count, channels, tall, -1, wide, min(block, width))
-    return np.rint(cut.mean((3, 5), dtype=np.float32)).astype(np.uint8)
-
-
-def describe(images: Thumbnails) -> Features:
-    """Gradient directions on a grid of cells, colours on a coarser one, random units of both, and a constant.
-
-    After Dalal & Triggs, "Histograms of oriented gradients", CVPR 2005: a gradient g counts max(0, g · d) towards each direction d,
-    shared among neighbouring cells by distance and divided by the length of the 3×3 cells around. Random units max(0, ±z…±z) let a
-    linear classifier bend (Rahimi & Recht, "Weighted sums of random kitchen sinks", NIPS 2008).
-    """
-    count, channels, height, width = images.shape
-    pixels = images.astype(np.float32)
-    grey = np.pad(pixels.sum(1), ((0, 0), (1, 1), (1, 1)), mode="edge")
-    across, down = (grey[:, 1:-1, 2:] - grey[:, 1:-1, :-2]) / channels, (grey[:, 2:, 1:-1] - grey[:, :-2, 1:-1]) / channels
-    grid = min(GRID, max(1, min(height, width) // 2))
-    rows, columns = _cells(height, grid), _cells(width, grid)
-    angles = 2 * np.pi * np.arange(DIRECTIONS) / DIRECTIONS
-    towards = [np.rint(np.maximum(0, across * np.float32(np.cos(a)) + down * np.float32(np.sin(a)))) for a in angles]
-    cells = np.stack([rows @ part @ columns.T for part in towards], axis=1).astype(np.float64)
-    energy = np.pad((cells**2).sum(1), ((0, 0), (1, 1), (1, 1)))
-    around = sum(energy[:, i : i + grid, j : j + grid] for i in range(3) for j in range(3))
-    # The overall length keeps the noise of a flat region from counting as much as an edge.
-    lengths = np.sqrt(around + energy.mean((1, 2), keepdims=True) + 1)
-    gradients = np.rint(np.minimum(cells / lengths[:, None], 1) * 127).reshape(count, -1)
-    coarse = min(COLOUR_GRID, grid)
-    tall, wide = _cells(height, coarse), _cells(width, coarse)
-    weights = tall.sum(1)[:, None] * wide.sum(1)
-    colours = np.rint((tall @ pixels @ wide.T) / weights / 4).reshape(count, -1) - 32
-    plain = np.concatenate([gradients, colours], axis=1).astype(np.float32)
-    signs = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), (plain.shape[1], UNITS))
-    units = np.clip(np.rint((plain @ signs) / 8), 0, 127)
-    return np.concatenate([plain, units, np.full((count, 1), 64)], axis=1).astype(np.int8)
-
-
-def _cells(pixels: int, cells: int) -> Float32[np.ndarray, "cells pixels"]:
-    """How much each of `pixels` in a row counts towards each of `cells`: a triangle as wide as two cells, in eighths."""
-    step = pixels / cells
-    centres = (np.arange(cells) + 0.5) * step - 0.5
-    return np.rint(8 * np.maximum(0, 1 - np.abs(np.arange(pixels) - centres[:, None]) / step)).astype(np.float32)
-
-
-class Jury:
+class OutOfFold:
     """Ridge regressions onto one-hot labels (regularised linear discriminants), one a fold, which share their sums.
 
     The one that judges fold k is made from the sums FᵀF and FᵀY of all other folds; the strength of the ridge is the one, of four,
@@ -230,7 +173,7 @@ class Jury:
         self.features, self.fold, self.classes = features, fold, classes
         size = features.shape[1]
         self.products = np.zeros((FOLDS, size, size))
-        for part in _parts(len(features)):
+        for part in parts(len(features)):
             for number in range(FOLDS):
                 chosen = features[part][fold[part] == number].astype(np.float32)
                 self.products[number] += chosen.T @ chosen
@@ -239,7 +182,7 @@ class Jury:
         scale = np.trace(self.total) / size
         self.ridge = min((value * scale for value in RIDGE), key=lambda ridge: self._loss(ridge, targets))
 
-    def judged(self, labels: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    def scorable(self, labels: Int64[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
         """Whether another fold holds an image of the same class."""
         counts = self._counts(labels)
         return counts.sum(0)[labels] > counts[self.fold, labels]
@@ -247,14 +190,14 @@ class Jury:
     def scores(self, labels: Int64[np.ndarray, " n"]) -> tuple[Scores, Int64[np.ndarray, " n"]]:
         """Doubt about each label, and the likeliest other class."""
         targets = self._targets(labels)
-        votes = np.zeros((len(labels), self.classes), np.float32)
+        predictions = np.zeros((len(labels), self.classes), np.float32)
         for number in range(FOLDS):
             weights = self._weights(number, self.ridge, targets)
             members = np.flatnonzero(self.fold == number)
-            for part in _parts(len(members)):
-                votes[members[part]] = self.features[members[part]].astype(np.float64) @ weights
-        scores, rival = doubt(votes, labels)
-        return np.where(self.judged(labels), scores, 0.0), rival
+            for part in parts(len(members)):
+                predictions[members[part]] = self.features[members[part]].astype(np.float64) @ weights
+        scores, other = margin_scores(predictions, labels)
+        return np.where(self.scorable(labels), scores, 0.0), other
 
     def _counts(self, labels: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, "folds classes"]:
         return np.bincount(self.fold * self.classes + labels, minlength=FOLDS * self.classes).reshape(FOLDS, self.classes)
@@ -282,8 +225,8 @@ class Jury:
         return loss
 
 
-def doubt(votes: Votes, labels: Int64[np.ndarray, " n"]) -> tuple[Scores, Int64[np.ndarray, " n"]]:
-    """From out-of-fold votes f to doubt in [0, 1], six digits, and the likeliest other class.
+def margin_scores(predictions: Predictions, labels: Int64[np.ndarray, " n"]) -> tuple[Scores, Int64[np.ndarray, " n"]]:
+    """From out-of-fold predictions f to doubt in [0, 1], six digits, and the likeliest other class.
 
         score = 1 / (1 + exp(−4 m)),   m = max_{k≠y} (f_k − t_k) − (f_y − t_y)
 
@@ -292,22 +235,22 @@ def doubt(votes: Votes, labels: Int64[np.ndarray, " n"]) -> tuple[Scores, Int64[
     Source: Northcutt, Jiang & Chuang, "Confident learning: estimating uncertainty in dataset labels", JAIR 70, 2021 (normalised
     margin, per-class thresholds).
     """
-    everyone, counts = np.arange(len(labels)), np.bincount(labels, minlength=votes.shape[1])
-    typical = np.bincount(labels, votes[everyone, labels], votes.shape[1]) / np.maximum(counts, 1)
-    even = votes - typical.astype(np.float32)
-    own = even[everyone, labels]
-    even[everyone, labels] = -np.inf
-    rival = even.argmax(1)
-    margin = np.clip(even[everyone, rival] - own, -8, 8).astype(np.float64)
-    return np.round(1 / (1 + np.exp(-4 * margin)), 6), rival
+    everyone, counts = np.arange(len(labels)), np.bincount(labels, minlength=predictions.shape[1])
+    thresholds = np.bincount(labels, predictions[everyone, labels], predictions.shape[1]) / np.maximum(counts, 1)
+    adjusted = predictions - thresholds.astype(np.float32)
+    own = adjusted[everyone, labels]
+    adjusted[everyone, labels] = -np.inf
+    other = adjusted.argmax(1)
+    margin = np.clip(adjusted[everyone, other] - own, -8, 8).astype(np.float64)
+    return np.round(1 / (1 + np.exp(-4 * margin)), 6), other
 
 
-def change(
-    labels: Int64[np.ndarray, " n"], judged: Bool[np.ndarray, " n"], draw: UInt32[np.ndarray, " n"], turn: UInt32[np.ndarray, " n"], classes: int
+def injected(
+    labels: Int64[np.ndarray, " n"], scorable: Bool[np.ndarray, " n"], draw: UInt32[np.ndarray, " n"], turn: UInt32[np.ndarray, " n"], classes: int
 ) -> Int64[np.ndarray, " n"]:
     """`labels` with about one in twenty changed to another class, any alike."""
     others = max(classes - 1, 1)
-    return np.where((draw < SHARE * 2**32) & judged, (labels + 1 + turn % others) % classes, labels)
+    return np.where((draw < SHARE * 2**32) & scorable, (labels + 1 + turn % others) % classes, labels)
 
 
 def best_threshold(changed: Bool[np.ndarray, " n"], scores: Scores) -> float:
@@ -328,7 +271,3 @@ def measured(changed: Bool[np.ndarray, " n"], scores: Scores, threshold: float) 
         roc_auc=float(roc_auc_score(changed, scores)),
         average_precision=float(average_precision_score(changed, scores)),
     )
-
-
-def _parts(count: int, size: int = CHUNK) -> Iterator[slice]:
-    return (slice(start, start + size) for start in range(0, count, size))

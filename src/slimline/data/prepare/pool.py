@@ -27,7 +27,7 @@ CHUNK_BYTES = 8 * 2**20
 FILE_BYTES = 2**19
 AHEAD = 2
 """Chunks under way for each worker: one at work, one waiting."""
-AHEAD_BYTES = 256 * 2**20
+AHEAD_BYTES = 128 * 2**20
 """Encoded bytes under way over all workers; one image may be larger."""
 
 FACTS = np.dtype(
@@ -38,6 +38,7 @@ FACTS = np.dtype(
         ("width", np.int32),  # before resizing
         ("height", np.int32),
         ("animated", bool),
+        ("group", "S32"),  # SHA-256 of `Item.group`, filled in by who holds the items; empty where there is none
         ("contrast", np.float32),  # standard deviation of the prepared pixels, 0…255
     ]
 )
@@ -51,6 +52,7 @@ class Chunk:
     contents: list[Any] = field(default_factory=list)
     origins: list[str] = field(default_factory=list)
     belongs: list[Membership | Folder] = field(default_factory=list)
+    groups: list[str | None] = field(default_factory=list)
     share: float = 0.0
     bytes: int = 0
 
@@ -66,10 +68,11 @@ class Facts:
 def chunks(items: Iterable[Item], prepared_bytes: int) -> Iterator[Chunk]:
     """Cut `items`, each of `prepared_bytes` once prepared, into chunks of bounded count and size."""
     chunk, prepared = Chunk(), 0
-    for content, belongs, origin, share in items:
+    for content, belongs, origin, share, group in items:
         chunk.contents.append(content)
         chunk.belongs.append(belongs)
         chunk.origins.append(origin)
+        chunk.groups.append(group)
         chunk.share = share
         chunk.bytes += _weight(content)
         prepared += prepared_bytes
@@ -185,7 +188,7 @@ def work(contents: list[Any], form: Form, spool: Path, start: int, *, alone: Abs
             else:
                 pixels[row] = one.pixels
                 twin = blake2b(pixels[row].data, digest_size=16).digest()
-                facts.table[row] = (True, one.digest, twin, one.width, one.height, one.animated, 0.0)
+                facts.table[row] = (True, one.digest, twin, one.width, one.height, one.animated, b"", 0.0)
     facts.table["contrast"] = _deviation(pixels.reshape(len(contents), -1))
     _write_at(spool, pixels, start * pixels[:1].nbytes)
     return facts

@@ -3,16 +3,16 @@
 The file is read as a stream: `np.load` would hold a whole split in memory.
 """
 
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 from numpy.lib import format as npy
 
+from slimline.data.sources.damage import damage_told
 from slimline.data.sources.item import Item, Membership
 from slimline.data.sources.labels import class_names
 from slimline.data.sources.rows import Stream, rows
@@ -56,27 +56,24 @@ def arrays(root: Path, *, path: str) -> Iterator[Item]:
     place = root / path
     if not place.is_file():
         raise SlimlineError(f"data.source.path: '{path}' is no file; name an .npz file of images and labels")
-    try:
-        with ZipFile(place) as archive:
-            keys = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
-            found = [layout for layout in LAYOUTS if layout[0] in keys]
-            if not found:
-                raise SlimlineError(
-                    f"{place}: found the arrays {', '.join(sorted(keys))[:200] or 'none'}; call them images and labels,"
-                    " x_train, y_train, x_test and y_test, or train_images, train_labels and so on"
-                )
-            for _, labels, _ in found:
-                if labels not in keys:
-                    raise SlimlineError(f"{place}: it holds no array {labels}; save the labels under this name")
-            classes = _class_list(archive, place) if "classes" in keys else None
-            parts = [_Part(images, _labels(archive, labels, classes, place), split) for images, labels, split in found]
-            total, done = sum(len(part.classes) for part in parts), 0
-            for part in parts:
-                for index, pixels in enumerate(_images(archive, part, place)):
-                    done += 1
-                    yield Item(pixels, Membership(part.classes[index], part.split), f"{part.images}[{index}]", done / total)
-    except (BadZipFile, OSError, EOFError, zlib.error, RuntimeError) as error:  # the last where a member is encrypted
-        raise SlimlineError(f"{place}: no readable .npz file ({error}); it is damaged or another kind of file, get it anew") from error
+    with damage_told(place, ".npz file"), ZipFile(place) as archive:
+        keys = {name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")}
+        found = [layout for layout in LAYOUTS if layout[0] in keys]
+        if not found:
+            raise SlimlineError(
+                f"{place}: found the arrays {', '.join(sorted(keys))[:200] or 'none'}; call them images and labels,"
+                " x_train, y_train, x_test and y_test, or train_images, train_labels and so on"
+            )
+        for _, labels, _ in found:
+            if labels not in keys:
+                raise SlimlineError(f"{place}: it holds no array {labels}; save the labels under this name")
+        classes = _class_list(archive, place) if "classes" in keys else None
+        parts = [_Part(images, _labels(archive, labels, classes, place), split) for images, labels, split in found]
+        total, done = sum(len(part.classes) for part in parts), 0
+        for part in parts:
+            for index, pixels in enumerate(_images(archive, part, place)):
+                done += 1
+                yield Item(pixels, Membership(part.classes[index], part.split), f"{part.images}[{index}]", done / total)
 
 
 @contextmanager
@@ -85,7 +82,9 @@ def _member(archive: ZipFile, key: str, place: Path) -> Iterator[tuple[Stream, _
     with archive.open(f"{key}.npy") as stream:
         try:
             shape, fortran, dtype = HEADERS[npy.read_magic(stream)](stream)
-        except (ValueError, KeyError) as error:
+            if not all(type(side) is int and side >= 0 for side in shape):
+                raise ValueError(f"its shape is {shape}")
+        except Exception as error:  # numpy reads a header as Python source
             raise SlimlineError(f"{place}: {key} is no array that can be read ({error}); save it by np.savez") from error
         if dtype.hasobject:
             raise SlimlineError(f"{place}: {key} holds Python objects, a pickle, which could run any code; save integers or text instead")

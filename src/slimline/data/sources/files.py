@@ -1,6 +1,5 @@
 """Image files in a folder, a zip or a tar archive, one after the other. Archives are read where they lie: nothing is unpacked."""
 
-import os
 import stat
 import struct
 import tarfile
@@ -21,10 +20,12 @@ NOT_READ = frozenset(
 """Pictures too, though of formats that are not read: told instead of passed over, since whoever put them there wanted them in."""
 CALLED_IMAGES = READ | NOT_READ
 
-LARGEST_FILE = 512 * 2**20
+LARGEST_FILE = 256 * 2**20
 """Bytes of one image file in an archive, unpacked; a larger one is no photograph but a trap for memory."""
 LARGEST_HEADER = 2**20
 """Bytes of an extended tar header; tarfile would read any length into memory."""
+LARGEST_MEMBER = 2**36
+"""Bytes of any file in an archive; tarfile would look for the end of a larger one for hours, where there is none."""
 EXTENDED = frozenset({tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK})
 
 
@@ -50,6 +51,8 @@ def image_files(place: Path) -> Iterator[File]:
     """
     if place.is_dir():
         return _in_folder(place)
+    if not place.is_file():
+        raise SlimlineError(f"{place}: neither a folder nor a file; name one that holds images")
     with place.open("rb") as file:
         starts_as_zip = file.read(2) == b"PK"  # zipfile itself looks at the end, where a tar may hold a zip
     return _in_zip(place) if starts_as_zip else _in_tar(place)
@@ -104,15 +107,20 @@ def _in_folder(place: Path) -> Iterator[File]:
 
 def _walk(folder: Path) -> Iterator[Path]:
     """What is wanted below `folder`, in the order of names, and every link to a folder."""
-    with os.scandir(folder) as entries:
-        listed = sorted(entries, key=lambda entry: entry.name)
-    for entry in listed:
-        path = Path(entry.path)
-        if entry.is_dir(follow_symlinks=False):
-            if not _hidden((entry.name,)):
-                yield from _walk(path)
-        elif entry.is_dir() or _wanted((entry.name,)):
+    waiting = [folder]
+    while waiting:
+        path = waiting.pop()
+        if path.is_dir() and not (path.is_symlink() and path != folder):
+            waiting += sorted((inner for inner in path.iterdir() if not _hidden((inner.name,))), reverse=True)
+        elif _is_folder(path) or _wanted((path.name,)):
             yield path
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def _in_zip(place: Path) -> Iterator[File]:
@@ -150,7 +158,10 @@ class _Member(tarfile.TarInfo):
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:  # type: ignore[override]
         try:
-            return super().fromtarfile(archive)
+            member = super().fromtarfile(archive)
+            if member.size > LARGEST_MEMBER:
+                raise tarfile.ReadError(f"it tells of a file of {member.size:,} bytes")
+            return member
         except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
             raise
         except tarfile.HeaderError as error:

@@ -7,6 +7,8 @@ from slimline.data.sources.files import READ, image_files, printable
 from slimline.data.sources.item import Folder, Item, Unreadable
 from slimline.errors import SlimlineError
 
+READ_ELSEWHERE = {".npz": "arrays", ".parquet": "parquet", ".csv": "manifest"}
+
 
 def images(root: Path, *, path: str) -> Iterator[Item]:
     """Every image of `path`: a folder, `.zip` or `.tar[.gz|.xz|.bz2]`. What its folders mean is told by `sources.layout`.
@@ -15,6 +17,8 @@ def images(root: Path, *, path: str) -> Iterator[Item]:
         SlimlineError: no such path, no readable archive, or no image in it.
     """
     place = root / path
+    if other := READ_ELSEWHERE.get(place.suffix.lower()):
+        raise SlimlineError(f"data.source: '{path}' is read by the source {other}; write name: {other}")
     if not place.exists():
         raise SlimlineError(f"data.source.path: '{path}' does not exist; put the images there or name another path")
     known: dict[tuple[str, ...], Folder] = {}
@@ -29,7 +33,7 @@ def images(root: Path, *, path: str) -> Iterator[Item]:
 def _misplaced(folders: tuple[str, ...]) -> Unreadable | None:
     """Why these folders can name no class, if so."""
     if not folders:
-        return Unreadable("lies in no class folder; arrange images as CLASS/IMAGE")
+        return Unreadable("lies in no class folder; arrange images as CLASS/IMAGE, or name them in a table (source manifest)")
     try:
         "/".join(folders).encode()
     except UnicodeEncodeError:

@@ -46,9 +46,11 @@ class Item(NamedTuple):
         belongs: its class and split, or the folders that tell them.
         origin: where it lies, for messages and for `data/files.csv`.
         share: how much of its source has been read with it, 0 to 1, for the progress bar.
+        group: images of one group (a patient, a scene, a burst) are drawn into one split together; None: this one by itself.
     """
 
     content: bytes | Path | np.ndarray | Unreadable
     belongs: Membership | Folder
     origin: str
     share: float
+    group: str | None = None

@@ -20,8 +20,9 @@ def class_names(labels: np.ndarray, classes: Sequence[str] | None, *, where: str
     named = labels.dtype.kind == "U"
     if classes is not None and not named and len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
         raise SlimlineError(f"{where}: labels reach from {labels.min()} to {labels.max()}, but there are {len(classes)} classes, counted from 0")
-    names = [str(label) if named or classes is None else classes[label] for label in labels]
-    unknown = sorted(name for name in set(names) if not name.strip() or (classes is not None and name not in classes))
+    unique, index = np.unique(labels, return_inverse=True)
+    names = [str(label) if named or classes is None else classes[label] for label in unique]
+    unknown = sorted(name for name in names if not name.strip() or (classes is not None and name not in classes))
     if unknown:
         raise SlimlineError(f"{where}: '{unknown[0][:80]}' is no name of a class; mend the labels{'' if classes is None else ' or the classes'}")
-    return names
+    return [names[number] for number in index.tolist()]  # a string a class, not one an image

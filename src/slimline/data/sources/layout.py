@@ -33,7 +33,7 @@ def read(folders: Iterable[Folder]) -> dict[Folder, Membership]:
     outer = {parts[0] for parts in below}
     called = sorted(name for name in outer if name.lower() in CALLED)
     deep = {parts[0] for parts in below if len(parts) > 1}
-    if len(called) == len(outer) and deep:
+    if len(called) == len(outer):
         bare = sorted(outer - deep) or sorted(parts[0] for parts in below if len(parts) == 1)
         if bare:
             raise SlimlineError(f"data: images lie in {bare[0]}/ itself; arrange them as {bare[0]}/CLASS/IMAGE")

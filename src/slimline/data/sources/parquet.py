@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow.parquet import ParquetFile
 
+from slimline.data.sources.damage import damage_told
 from slimline.data.sources.item import Item, Membership, Unreadable
 from slimline.data.sources.labels import class_names
 from slimline.data.sources.layout import CALLED
@@ -108,14 +109,11 @@ def _count(file: Path) -> int:
 
 def _rows(file: Path, image_column: str | None, label_column: str | None) -> Iterator[tuple[bytes | Unreadable, str]]:
     """Image and class of every row."""
-    with _open(file) as opened:
+    with damage_told(file, "Parquet file"), _open(file) as opened:
         columns = _columns(opened.schema_arrow, image_column, label_column, file)
-        try:
-            for batch in opened.iter_batches(BATCH, columns=[columns.image, columns.label], use_threads=False):
-                labels = _labels(batch.column(columns.label), columns, file)
-                yield from zip(map(_content, batch.column(columns.image).to_pylist()), labels, strict=True)
-        except (pa.ArrowException, OSError) as error:
-            raise _damaged(file, error) from error
+        for batch in opened.iter_batches(BATCH, columns=[columns.image, columns.label], use_threads=False):
+            labels = _labels(batch.column(columns.label), columns, file)
+            yield from zip(map(_content, batch.column(columns.image).to_pylist()), labels, strict=True)
 
 
 def _content(cell: bytes | Mapping[str, Any] | None) -> bytes | Unreadable:
@@ -191,5 +189,5 @@ def _features(schema: pa.Schema) -> dict[str, Mapping[str, Any]]:
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         return {name: feature for name, feature in features.items() if isinstance(feature, Mapping)}
-    except (KeyError, TypeError, AttributeError, ValueError):
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         return {}
