@@ -41,13 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for side in ("before", "after"):
         comparing.add_argument(side, help="a folder of prepared data, a git revision, or . for what is prepared now")
     comparing.add_argument("--json", action="store_true", help="print JSON")
-    comparing.add_argument("--limit", type=float, help="exit with 1 if a population stability index that chance does not explain is above this")
+    comparing.add_argument("--limit", type=_index, help="exit with 1 if a population stability index that chance does not explain is above this")
     comparing.set_defaults(run=data_diff)
     given = parser.parse_args(arguments)
     workspace = given.workspace.resolve()
     sys.path.insert(0, str(workspace))
     with refusing():
         given.run(Paths(workspace), given)
+
+
+def _index(text: str) -> float:
+    """A stability index: a number that is not below zero."""
+    if not float(text) >= 0:  # so put, NaN is refused too
+        raise ValueError
+    return float(text)
 
 
 def check(paths: Paths, _given: argparse.Namespace) -> None:

@@ -63,7 +63,7 @@ def digest_at(what: str, root: Path) -> str:
         return str(json.loads((folder / "dataset.json").read_text())["digest"])
 
 
-@pytest.mark.parametrize(("what", "digest"), [("workspace", "20"), (".", "20"), ("HEAD", "20"), ("HEAD~1", "10"), ("ten", "10"), ("main", "20")])
+@pytest.mark.parametrize(("what", "digest"), [(".", "20"), (".", "20"), ("HEAD", "20"), ("HEAD~1", "10"), ("ten", "10"), ("main", "20")])
 def test_a_revision_or_the_workspace_gives_its_prepared_data(what, digest, repository) -> None:
     assert digest_at(what, repository.root) == digest
 
@@ -81,7 +81,7 @@ def test_what_was_fetched_is_deleted_afterwards_and_the_workspace_is_left_alone(
     with prepared_at("ten", Paths(repository.root)) as folder:
         assert folder.is_dir()
     assert not folder.exists()
-    assert digest_at("workspace", repository.root) == "20"
+    assert digest_at(".", repository.root) == "20"
     assert repository.output("git", "status", "--porcelain") == ""
 
 

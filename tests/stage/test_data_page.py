@@ -62,11 +62,11 @@ def test_labels_that_are_perhaps_wrong_are_shown_as_the_images_that_they_are(cha
     shutil.copytree(chain.paths.root, tmp_path / "copy")
     paths = Paths(tmp_path / "copy")
     report = json.loads(paths.stage_metrics("prepare").read_text())
-    report["label_noise"]["files"] = [{"file": "digit 5", "class": "5", "likelier": "9"}]
+    report["label_noise"]["files"] = [{"file": "digit 5", "split": "train", "class": "5", "likelier": "9"}]
     write_json(paths.stage_metrics("prepare"), report)
     line = next(line for line in paths.files.read_text().splitlines() if line.endswith(",digit 5"))
     split, row, *_ = line.split(",")
-    assert "5, or rather 9?" in data_page(paths)
+    assert "5, or rather 9? (train)" in data_page(paths)
     assert np.array_equal(pictures(data_page(paths))[-1], np.load(paths.prepared / split / "images.npy")[int(row), 0])
 
 

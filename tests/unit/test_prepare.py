@@ -302,3 +302,20 @@ def test_no_worker_outlives_the_process_that_started_it(how: signal.Signals, tmp
     while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
         assert time.monotonic() < deadline, "a worker goes on"
         time.sleep(0.1)
+
+
+def test_wrong_labels_are_named_by_file_in_every_split() -> None:
+    """Half of the images are dark, half are light; those labelled otherwise are found, whichever split they are in."""
+    random = np.random.default_rng(0)
+    levels = random.integers(0, 60, (900, 8, 8)) + 180 * (np.arange(900) % 2)[:, None, None]
+    wrong = set(random.choice(900, 25, replace=False).tolist())
+    items = [
+        item._replace(content=pixels.astype(np.uint8), belongs=Membership("light" if (n % 2 == 1) != (n in wrong) else "dark"), origin=f"{n}.png")
+        for n, (item, pixels) in enumerate(zip(tiny.items(900), levels, strict=True))
+    ]
+    with tiny.prepared(items, label_noise=True) as made:
+        found = made.prepared.report["label_noise"]
+    assert {one["file"] for one in found["files"]} == {f"{n}.png" for n in wrong}
+    assert {one["split"] for one in found["files"]} == {"train", "validation", "test"}
+    assert all(one["likelier"] == ("light" if int(one["file"].partition(".")[0]) % 2 else "dark") for one in found["files"])
+    assert [note for note in made.prepared.report["notes"] if note.startswith("doubtful labels: 25 ")] != []

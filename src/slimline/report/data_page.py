@@ -67,7 +67,9 @@ def data_page(paths: Paths) -> str:
         arrays = {split: np.load(paths.prepared / split / "images.npy", mmap_mode="r") for split in description["counts"]}
         labels = np.load(paths.prepared / "train" / "labels.npy")
         noise, duplicates = found.get("label_noise"), found["duplicates"]
-        doubtful = {one["file"]: f"{one['class']}, or rather {one['likelier']}?" for one in (noise["files"] if noise else [])[:CARDS]}
+        doubtful = {
+            one["file"]: f"{one['class']}, or rather {one['likelier']}? ({one['split']})" for one in (noise["files"] if noise else [])[:CARDS]
+        }
         contradicted = list(chain.from_iterable(duplicates["contradictory_files"]))[:CARDS]
         constant = found["near_constant"]["files"][:CARDS]
         places = _places(paths.files, {*doubtful, *contradicted, *constant})

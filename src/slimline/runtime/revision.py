@@ -12,7 +12,7 @@ from psutil import pid_exists
 from slimline.errors import SlimlineError
 from slimline.paths import Paths, repository_root
 
-TODAY = ("workspace", ".")
+TODAY = "."
 """What names the prepared data as they are."""
 
 PREFIX = "slimline-"
@@ -24,18 +24,21 @@ def prepared_at(what: str, workspace: Paths) -> Iterator[Path]:
     """The prepared folder that `what` names; one that was fetched is deleted afterwards.
 
     Args:
-        what: "workspace" or "." for what `workspace` holds now; else a folder, prepared or a workspace; else a git revision (a commit,
+        what: "." for what `workspace` holds now; else a folder, prepared or a workspace; else a git revision (a commit,
             tag, branch, `HEAD~1`, or the name of a DVC experiment), whose prepared data are fetched from DVC's cache.
 
     Raises:
         SlimlineError: no such folder or revision, or no prepared data there.
     """
     folder = Path(what)
-    if what in TODAY:
+    if what == TODAY:
         yield workspace.prepared
     elif folder.is_dir():
         inside = Paths(folder).prepared
-        yield inside if inside.is_dir() else folder
+        found = inside if inside.is_dir() else folder
+        if not (found / "dataset.json").is_file():
+            raise SlimlineError(f"{what}: no prepared data there (no dataset.json); name a prepared folder, a workspace or a git revision")
+        yield found
     else:
         root = repository_root(workspace.root)
         if not (root / ".dvc").is_dir():

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Int64, UInt8
 from numpy.lib.format import write_array_header_1_0
 from tqdm import tqdm
 
@@ -107,19 +107,20 @@ def prepare(items: Iterable[Item], params: Data, folder: Path, *, seed: int, wor
         images = _labelled(found, params, seed)
         checks.refuse_small_classes(images, params.smallest_class)
         order = _order(images)
-        description = _write(images, order, spool, folder, form)
+        pixels = np.memmap(spool, np.uint8, "r").reshape(-1, form.channels, form.size, form.size)
+        description = _write(images, order, pixels, folder)
+        report = checks.report(images, found.facts, found.origins.__getitem__)
+        if params.label_noise:
+            # scikit-learn takes a second to import, and worker processes import this module too.
+            from slimline.data.prepare.noise import label_noise
+
+            kept = np.concatenate(list(order.values()))
+            noise = label_noise(pixels, images.label[kept], seed=seed, rows=images.row[kept])
+            report["label_noise"] = checks.doubts(noise, images, kept, found.origins.__getitem__)
+            if noise.worth_telling:
+                report["notes"].append(noise.sentence())
     finally:
         spool.unlink(missing_ok=True)
-    report = checks.report(images, found.facts, found.origins.__getitem__)
-    if params.label_noise:
-        # scikit-learn takes a second to import, and worker processes import this module too.
-        from slimline.data.prepare.noise import label_noise
-
-        train = order["train"]
-        noise = label_noise(np.load(folder / "train" / "images.npy", mmap_mode="r"), images.label[train], seed=seed)
-        report["label_noise"] = checks.doubts(noise, images, train, found.origins.__getitem__)
-        if noise.worth_telling:
-            report["notes"].append(noise.sentence())
     return Prepared(description, report, images, found.origins, order)
 
 
@@ -200,16 +201,20 @@ def _order(images: Labelled) -> dict[str, Int64[np.ndarray, " m"]]:
     return {name: ordered[split == number] for number, name in enumerate(SPLITS)}
 
 
-def _write(images: Labelled, order: dict[str, Int64[np.ndarray, " m"]], spool: Path, folder: Path, form: Form) -> dict[str, Any]:
+def _write(
+    images: Labelled, order: dict[str, Int64[np.ndarray, " m"]], read: UInt8[np.ndarray, "n channels size size"], folder: Path
+) -> dict[str, Any]:
     """Write the arrays and `dataset.json`; return what that holds.
 
     `mean` and `std` are a number a channel over the training split, of pixels in [0, 1]; a channel that does not change has one
     level for its `std`. `digest` is over names and arrays.
+
+    Args:
+        read: prepared pixels of every item of the source.
     """
-    shape = (form.channels, form.size, form.size)
-    read = np.memmap(spool, np.uint8, "r").reshape(-1, *shape)
+    shape = read.shape[1:]
     step = max(1, COPIED_BYTES // read[0].nbytes)
-    histogram = np.zeros((form.channels, 256), np.int64)
+    histogram = np.zeros((shape[0], 256), np.int64)
     counts = {split: len(chosen) for split, chosen in order.items()}
     digest = hashlib.sha256(json.dumps([images.classes, shape, counts]).encode())
     for split, chosen in order.items():
@@ -222,7 +227,7 @@ def _write(images: Labelled, order: dict[str, Int64[np.ndarray, " m"]], spool: P
                 file.write(pixels.data)
                 digest.update(pixels.data)
                 if split == "train":
-                    histogram += [np.bincount(pixels[:, channel].reshape(-1), minlength=256) for channel in range(form.channels)]
+                    histogram += [np.bincount(pixels[:, channel].reshape(-1), minlength=256) for channel in range(shape[0])]
         np.save(folder / split / "labels.npy", labels)
         digest.update(labels.tobytes())
     levels = np.arange(256) / 255

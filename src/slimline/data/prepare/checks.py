@@ -106,16 +106,17 @@ def report(images: Labelled, facts: Facts, name: Name) -> dict[str, Any]:
     return found
 
 
-def doubts(noise: "Noise", images: Labelled, train: Int64[np.ndarray, " m"], name: Name) -> dict[str, Any]:
-    """What `data.prepare.noise` found in the training images, by file.
+def doubts(noise: "Noise", images: Labelled, judged: Int64[np.ndarray, " m"], name: Name) -> dict[str, Any]:
+    """What `data.prepare.noise` found, by file.
 
     Args:
-        train: the training images, in the order in which they were judged.
+        judged: the images that it was asked about, in that order.
     """
     listed = [
         {
-            "file": name(int(images.row[train[position]])),
-            "class": images.classes[images.label[train[position]]],
+            "file": name(int(images.row[judged[position]])),
+            "split": SPLITS[images.division.split[judged[position]]],
+            "class": images.classes[images.label[judged[position]]],
             "likelier": images.classes[likelier],
         }
         for position, likelier in zip(noise.named[:LISTED], noise.likelier[:LISTED], strict=True)

@@ -35,17 +35,17 @@ Features = Int8[np.ndarray, "n features"]
 
 
 def read(
-    images: UInt8[np.ndarray, "n c h w"], positions: Int64[np.ndarray, " chosen"], seed: int
+    images: UInt8[np.ndarray, "rows c h w"], rows: Int64[np.ndarray, " chosen"], seed: int
 ) -> tuple[UInt32[np.ndarray, "chosen 5"], Int8[np.ndarray, "chosen features"]]:
     """Five random words of each image, decided by its pixels and the seed, and its features."""
-    words, rows = [], []
+    words, features = [], []
     key = str(seed).encode()[:64]
     size = int(np.prod(images.shape[1:]))
-    for part in parts(len(positions), min(CHUNK, max(1, BYTES // size))):
-        small = thumbnails(images[positions[part]])
+    for part in parts(len(rows), min(CHUNK, max(1, BYTES // size))):
+        small = thumbnails(images[rows[part]])
         words.append([np.frombuffer(hashlib.blake2b(image.tobytes(), digest_size=20, key=key).digest(), np.uint32) for image in small])
-        rows.append(described(small))
-    return np.concatenate([np.array(row) for row in words]), np.concatenate(rows)
+        features.append(described(small))
+    return np.concatenate([np.array(row) for row in words]), np.concatenate(features)
 
 
 def thumbnails(images: UInt8[np.ndarray, "n c h w"]) -> Thumbnails:
