@@ -264,3 +264,12 @@ def test_images_add_up(tmp_path_factory, train, test, later_train, later_test) -
         back.added,
     )
     assert sum(there.moves.values()) == there.moved
+
+
+def test_a_set_without_images_is_refused_by_name(tmp_path) -> None:
+    none = {split: (np.zeros((0, 1, 4, 4), np.uint8), []) for split in SPLITS}
+    some = {split: (patterns([number]), [0]) for number, split in enumerate(SPLITS)}
+    empty, full = prepared(tmp_path / "empty", none, ["a"]), prepared(tmp_path / "full", some, ["a"])
+    for pair in ((empty, full), (full, empty)):
+        with pytest.raises(SlimlineError, match="empty: no image in it to compare"):
+            diff(*pair)

@@ -214,11 +214,21 @@ def test_missing_arrays_and_a_missing_description_name_the_stage_to_run(tmp_path
         describe(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "3", "null", json.dumps({"name": "x"}), json.dumps({"classes": 3}), "\xff"])
+WRONG = json.dumps({"classes": [1, 2], "input_shape": ["a"], "counts": {}, "mean": [0.5], "std": [0.5], "digest": 7})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "null", json.dumps({"name": "x"}), json.dumps({"classes": 3}), "\xff", WRONG])
 def test_a_foreign_description_is_refused_with_its_path(content: str, made: tiny.Arrays) -> None:
     (made.folder / "dataset.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(SlimlineError, match=r"dataset.json: no description of prepared data"):
         describe(made.folder)
+
+
+def test_images_of_another_shape_than_described_are_refused(made: tiny.Arrays) -> None:
+    values = json.loads((made.folder / "dataset.json").read_text())
+    (made.folder / "dataset.json").write_text(json.dumps(values | {"input_shape": [1, 9, 9]}))
+    with pytest.raises(SlimlineError, match=r"images of \(1, 8, 8\), where dataset.json tells of \(1, 9, 9\)"):
+        load_split(made.folder, "train")
 
 
 def test_arrays_that_do_not_fit_together_are_refused(made: tiny.Arrays) -> None:

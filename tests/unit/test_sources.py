@@ -2,6 +2,7 @@
 
 import io
 import os
+import subprocess
 import tarfile
 import time
 import zipfile
@@ -314,7 +315,10 @@ def test_folders_may_lie_a_thousand_deep_and_a_link_to_itself_is_passed_over(tmp
         deep.mkdir(parents=True)
     save(deep / "1.png")
     (tmp_path / "photos" / "cat" / "loop").symlink_to("loop")
-    assert [item.belongs.parts[0] for item in read(tmp_path)] == ["cat"]
+    try:
+        assert [item.belongs.parts[0] for item in read(tmp_path)] == ["cat"]
+    finally:
+        subprocess.run(["rm", "-rf", tmp_path / "photos"], check=True)  # pytest's own removal does not reach so deep
 
 
 def test_a_file_for_another_source_is_told_to_be_one(tmp_path: Path) -> None:

@@ -179,3 +179,15 @@ def test_a_server_that_cannot_be_reached_costs_one_line_and_less_than_half_a_min
     assert (ended.returncode, ended.stdout) == (0, "went on\n")
     (line,) = ended.stderr.splitlines()
     assert line.startswith("slimline: MLflow at http://127.0.0.1:9 failed")
+
+
+def test_a_database_that_cannot_be_written_costs_one_line_and_no_wait(tmp_path, capfd) -> None:
+    (tmp_path / "runs.db").mkdir()  # for root nothing is read-only, but a folder is no file for anybody
+    start = time.monotonic()
+    tracker = MlflowTracker(
+        f"sqlite:///{tmp_path / 'runs.db'}", "test", largest_artifact=10**6, stage="prune", execution="e", fingerprint="f", commit=None
+    )
+    tracker.metrics({"loss": 1.0})
+    tracker.finish(succeeded=True, last=False)
+    assert time.monotonic() - start < 5
+    assert len(capfd.readouterr().err.strip().splitlines()) == 1

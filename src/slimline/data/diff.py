@@ -13,6 +13,7 @@ from scipy.stats import chi2
 
 from slimline.data.prepared import describe, load_split
 from slimline.data.sources.item import SPLITS
+from slimline.errors import SlimlineError
 
 CHUNK = 2**21
 """Bytes of pixels that are read and measured at once; as float32 they take four times that."""
@@ -150,12 +151,15 @@ def diff(before: Path, after: Path) -> Difference:
     sharpness is left out, since it depends on the size, and so are the images; all else is compared.
 
     Raises:
-        SlimlineError: no prepared data there, or damaged.
+        SlimlineError: no prepared data there, none at all, or damaged.
     """
     old, new = _content(before), _content(after)
     classes = sorted({*old.classes, *new.classes})
     rows = old.renumbered(classes), new.renumbered(classes)
     sizes = len(rows[0].split), len(rows[1].split)
+    if not all(sizes):
+        empty = after if sizes[0] else before
+        raise SlimlineError(f"{empty}: no image in it to compare; run the prepare stage again (dvc repro --force prepare)")
     tallies = [_tally(one, len(classes)) for one in rows]
     counts = {split: _pair([int(tally[number].sum()) for tally in tallies]) for number, split in enumerate(SPLITS)}
     balance = {

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from slimline.errors import SlimlineError
@@ -27,6 +28,9 @@ class Description:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     digest: str
+
+
+DESCRIPTION = TypeAdapter(Description)
 
 
 @dataclass(frozen=True)
@@ -68,18 +72,10 @@ def describe(folder: Path) -> Description:
     """
     path = folder / "dataset.json"
     try:
-        values = json.loads(path.read_text())
-        return Description(
-            classes=tuple(values["classes"]),
-            input_shape=tuple(values["input_shape"]),
-            counts=values["counts"],
-            mean=tuple(values["mean"]),
-            std=tuple(values["std"]),
-            digest=values["digest"],
-        )
+        return DESCRIPTION.validate_json(path.read_bytes(), strict=True)
     except FileNotFoundError as error:
         raise SlimlineError(f"{path}: no prepared data; run the prepare stage (dvc repro prepare)") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise SlimlineError(f"{path}: no description of prepared data; run the prepare stage again (dvc repro --force prepare)") from error
 
 
@@ -115,7 +111,10 @@ def load_split(folder: Path, split: str) -> Images:
         raise SlimlineError(f"{place}: damaged arrays ({error}); {again}") from error
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or labels.dtype != np.int64 or labels.shape != pixels.shape[:1]:
         raise SlimlineError(f"{place}: images and labels do not fit together; {again}")
-    classes = len(describe(folder).classes)
+    description = describe(folder)
+    if pixels.shape[1:] != description.input_shape:
+        raise SlimlineError(f"{place}: images of {pixels.shape[1:]}, where dataset.json tells of {description.input_shape}; {again}")
+    classes = len(description.classes)
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise SlimlineError(f"{place}: labels from {labels.min()} to {labels.max()} of {classes} classes, which are 0 to {classes - 1}; {again}")
     return Images(torch.from_numpy(pixels), torch.from_numpy(labels))

@@ -78,10 +78,12 @@ class MlflowTracker:
 
     @_forgiving
     def _open(self, experiment: str, stage: str, execution: str, fingerprint: str, commit: str | None) -> None:
+        database = Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+        if database:
+            database.open("ab").close()  # fails at once where it cannot be written; MLflow would try for minutes
         self._client = MlflowClient(tracking_uri=self.uri)
         found = self._client.get_experiment_by_name(experiment)
         # A local database is given a folder beside it; a server has its own idea of where artifacts go.
-        database = Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
         location = (database.parent / "mlartifacts").as_uri() if database else None
         self._experiment = found.experiment_id if found else self._client.create_experiment(experiment, artifact_location=location)
         git = {MLFLOW_GIT_COMMIT: commit} if commit else {}
