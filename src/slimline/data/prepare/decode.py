@@ -176,7 +176,7 @@ def _eight_bits(image: Image.Image, background: int) -> Image.Image | Unreadable
         image = Image.alpha_composite(ground, image.convert("RGBA"))
     elif image.mode == "L":
         return image
-    colours = image.convert("RGB")
+    colours = image if image.mode == "RGB" else image.convert("RGB")  # which copies, even where there is nothing to convert
     red, green, blue = np.moveaxis(np.asarray(colours), 2, 0)
     grey = all(np.array_equal(red[:16], other[:16]) and np.array_equal(red, other) for other in (green, blue))
     return colours.getchannel(0) if grey else colours

@@ -28,7 +28,9 @@ FILE_BYTES = 2**19
 AHEAD = 2
 """Chunks under way for each worker: one at work, one waiting."""
 AHEAD_BYTES = 128 * 2**20
-"""Encoded bytes under way over all workers; one image may be larger."""
+"""Encoded bytes under way over all workers."""
+MOST_UNDER_WAY = 1000
+"""Chunks whose facts wait for those of an earlier one."""
 
 FACTS = np.dtype(
     [
@@ -96,42 +98,39 @@ def _weight(content: Any) -> int:
 def decoded(parts: Iterable[Chunk], form: Form, spool: Path, workers: int) -> Iterator[tuple[Chunk, Facts]]:
     """Each chunk of `parts`, in order and without its contents, with its facts; item n over all chunks lies at row n of the file `spool`.
 
-    The first chunk is decoded here. Only where a second follows do worker processes start, as many as `workers`, if that is more than one.
+    `workers` processes decode, this one among them: it reads, and decodes what the others have no room for. They start when a second
+    chunk is there.
 
     Raises:
         SlimlineError: a worker died, as of a decoder's fault or of too little memory.
     """
-    waiting = iter(parts)
     spool.touch()
-    first = next(waiting, None)
-    if first is None:
-        return
-    start = len(first.contents)
-    yield first, work(_emptied(first), form, spool, 0)
-    if workers < 2:
-        for part in waiting:
-            size = len(part.contents)
-            yield part, work(_emptied(part), form, spool, start)
-            start += size
-        return
     context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    lock = context.Lock()
     pool: ProcessPoolExecutor | None = None
     under_way: deque[tuple[Chunk, Future[Facts]]] = deque()
+    start = 0
     try:
-        for part in waiting:
-            pool = pool or ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(context.Lock(),))
-            size = len(part.contents)
-            under_way.append((part, pool.submit(_in_worker, _emptied(part), form, spool, start)))
+        for part in parts:
+            size, busy = len(part.contents), [one.bytes for one, future in under_way if not future.done()]
+            if workers > 1 and start and len(busy) < AHEAD * (workers - 1) and sum(busy) + part.bytes <= AHEAD_BYTES:
+                pool = pool or ProcessPoolExecutor(workers - 1, context, initializer=_begin, initargs=(lock,))
+                future = pool.submit(_in_worker, _emptied(part), form, spool, start)
+            else:
+                future = Future()
+                future.set_result(work(_emptied(part), form, spool, start, alone=lock))
+            under_way.append((part, future))
             start += size
-            while len(under_way) >= AHEAD * workers or (len(under_way) > 1 and sum(one.bytes for one, _ in under_way) > AHEAD_BYTES):
+            while under_way and (under_way[0][1].done() or len(under_way) > MOST_UNDER_WAY):
                 yield under_way[0][0], under_way[0][1].result()
                 under_way.popleft()
         while under_way:
             yield under_way[0][0], under_way[0][1].result()
             under_way.popleft()
     except BrokenProcessPool as error:
+        first = under_way[0][0] if under_way else part
         raise SlimlineError(
-            f"data: a decoding process died at or after '{under_way[0][0].origins[0]}', of an image that its decoder cannot bear, or for lack "
+            f"data: a decoding process died at or after '{first.origins[0]}', of an image that its decoder cannot bear, or for lack "
             "of memory; remove the image, or give the machine more memory or fewer hardware.workers"
         ) from error
     finally:
