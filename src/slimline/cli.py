@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     workspace = given.workspace.resolve()
     sys.path.insert(0, str(workspace))
     with refusing():
-        given.run(Paths(workspace), given)
+        try:
+            given.run(Paths(workspace), given)
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read has seen enough, as `head` does
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _index(text: str) -> float:
