@@ -5,4 +5,4 @@ from slimline.runtime.script import main
 from slimline.stages.prepare import run
 
 if __name__ == "__main__":
-    main("prepare", "data", Data, run)
+    main("prepare", "data", Data, run, together=False)

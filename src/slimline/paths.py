@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-STAGES = ("prepare", "train_teacher", "distill_student", "prune", "quantize", "evaluate")
+STAGES = ("prepare", "train_teacher", "distill_student", "train_alone", "prune", "quantize", "evaluate")
 """The chain, in order."""
 
 MODELS = ("teacher", "student", "student_alone", "pruned", "quantized")
@@ -47,6 +47,11 @@ class Paths:
     def locks(self) -> tuple[Path, Path]:
         """Where DVC keeps the state of this workspace's stages: beside it, or above it for an experiment."""
         return self.root / "dvc.lock", self.root.parent / "dvc.lock"
+
+    @property
+    def scratch(self) -> Path:
+        """What a run leaves for the next one and neither git nor DVC know: checkpoints and locks."""
+        return self.root / ".slimline"
 
     @property
     def results(self) -> Path:

@@ -10,8 +10,8 @@ from slimline.params.base import Block
 from slimline.params.file import load
 from slimline.params.hardware import Hardware
 from slimline.paths import Paths
-from slimline.runtime.script import Made, Settings
-from slimline.stages import distill_student, evaluate, prepare, prune, quantize, train_teacher
+from slimline.runtime.settings import Made, Settings
+from slimline.stages import distill_student, evaluate, prepare, prune, quantize, train_alone, train_teacher
 from slimline.tracking.memory import MemoryTracker
 
 FIT = "{epochs: 6, batch_size: 64, optimizer: {name: adamw, lr: 0.01}, schedule: {name: one_cycle}, augment: [{name: shift, pixels: 1}]}"
@@ -40,6 +40,7 @@ RUNS: dict[str, tuple[str, Any]] = {
     "prepare": ("data", prepare.run),
     "train_teacher": ("teacher", train_teacher.run),
     "distill_student": ("distill", distill_student.run),
+    "train_alone": ("distill", train_alone.run),
     "prune": ("prune", prune.run),
     "quantize": ("quantize", quantize.run),
     "evaluate": ("evaluate", evaluate.run),

@@ -27,7 +27,7 @@ from slimline.params.hardware import Hardware
 from slimline.runtime.classifier import Classifier
 from slimline.runtime.fit import fit
 from slimline.runtime.objectives import LabelsAlone
-from slimline.runtime.script import Settings
+from slimline.runtime.settings import Settings
 from slimline.tracking.memory import MemoryTracker
 
 CPU = torch.device("cpu")

@@ -17,7 +17,7 @@ from slimline.runtime.fit import fit
 from slimline.runtime.objectives import LabelsAlone
 from slimline.runtime.optimizers import OPTIMIZERS
 from slimline.runtime.schedules import SCHEDULES
-from slimline.runtime.script import Settings
+from slimline.runtime.settings import Settings
 from slimline.stages.quantize import Quantize
 from slimline.tracking.memory import MemoryTracker
 

@@ -26,7 +26,7 @@ class Ordered:
     """A split in its own order, every image once over all processes: for validation and test.
 
     Each process takes one stretch, cut into batches of its own; stretches differ by one image at most, and are empty where images
-    are fewer than processes.
+    are fewer than processes. All have the same number of batches, the last of which may be empty: what they do together is done by all.
     """
 
     images: Split
@@ -35,10 +35,11 @@ class Ordered:
     ranks: int = 1
 
     def __len__(self) -> int:
-        own = (len(self.images) + self.ranks - 1 - self.rank) // self.ranks
-        return -(-own // self.batch_size)
+        largest = -(-len(self.images) // self.ranks)
+        return -(-largest // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         own = torch.arange(len(self.images), device=self.images.home).tensor_split(self.ranks)[self.rank]
-        for _, pixels, labels in self.images.gathered(own.split(self.batch_size)[: len(self)]):
+        parts = [part for part in own.split(self.batch_size) if len(part)]
+        for _, pixels, labels in self.images.gathered(parts + [own[:0]] * (len(self) - len(parts))):
             yield scaled(pixels), labels

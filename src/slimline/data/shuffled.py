@@ -1,7 +1,7 @@
 """Training batches: a split in a new order each epoch, augmented and mixed by whole tensors."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +40,8 @@ class Shuffled:
     The last batch may be smaller. Where it would leave a process less than two images it is left out, in all of them, unless it is the
     only one: batch statistics of one image are undefined, and a process without a batch would keep the others waiting.
 
-    `epoch` counts the passes made; set it to continue at a later one.
+    `epoch` counts the passes made; set it to continue at a later one. The first `done` batches of the first pass are given as None, which
+    costs nothing: a run that was interrupted within an epoch has them behind it.
 
     Args:
         augment: specs of augmentations, in order.
@@ -56,6 +57,7 @@ class Shuffled:
     augment: Sequence[Spec] = ()
     mix: Mixing | None = None
     epoch: int = 0
+    done: int = 0
     rank: int = 0
     ranks: int = 1
 
@@ -74,13 +76,21 @@ class Shuffled:
         whole, rest = divmod(len(self.images), self.batch_size)
         return whole + (rest >= (2 * self.ranks if whole else 1))
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | None]:
+        # A pass counts from its first batch: an iterator that is made and not used changes nothing.
+        done, self.done = self.done, 0
+        yield from [None] * done
+        yield from self.batches(range(done, len(self)))
+
+    def batches(self, steps: Iterable[int]) -> Iterator[Batch]:
+        """The batches of the chosen steps of this pass; the next one is of the next pass."""
         order = torch.randperm(len(self.images), generator=self._generator()).to(self.images.home)
         transforms = [build(AUGMENTATIONS, spec, self._draws(f"augment {place}")) for place, spec in enumerate(self.augment)]
         mix = None if self.mix is None else build(MIXES, self.mix.spec, self._draws("mix"))
         partners = self._draws("partner")
         self.epoch += 1
-        parts = (step.tensor_split(self.ranks)[self.rank] for step in order.split(self.batch_size)[: len(self)])
+        whole = order.split(self.batch_size)
+        parts = (whole[step].tensor_split(self.ranks)[self.rank] for step in steps)
         if mix is not None:
             parts = (torch.cat([own, partners.integers(own, 1, len(self.images))[:, 0]]) for own in parts)
 

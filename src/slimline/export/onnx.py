@@ -76,6 +76,7 @@ def to_onnx(model: nn.Module, input_shape: tuple[int, int, int], metadata: Mappi
     assert program is not None
     proto = program.model_proto
     _fold(proto.graph)
+    _own_zero_points(proto.graph)
     _strip(proto)
     helper.set_model_props(proto, {key: json.dumps(value) for key, value in metadata.items()})
     onnx.checker.check_model(proto, full_check=True)
@@ -100,6 +101,24 @@ def _fold(graph: onnx.GraphProto) -> None:
     graph.node.extend(kept)
     del graph.initializer[:]
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items() if name in used)
+
+
+def _own_zero_points(graph: onnx.GraphProto) -> None:
+    """Give every weight a zero point of its own; the exporter lets equal ones be one tensor.
+
+    On processors without VNNI, ONNX Runtime rewrites signed weights as unsigned ones, tensor by tensor, and fails at one that it meets twice.
+    """
+    constants = {i.name: i for i in graph.initializer}
+    for node in graph.node:
+        if node.op_type != "DequantizeLinear" or node.input[0] not in constants or len(node.input) < 3:
+            continue
+        own = f"{node.input[0]}.zero_point"
+        graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(constants[node.input[2]]), own))
+        node.input[2] = own
+    used = {name for node in graph.node for name in node.input}
+    kept = [i for i in graph.initializer if i.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def _strip(proto: onnx.ModelProto) -> None:

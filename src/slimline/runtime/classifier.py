@@ -1,6 +1,7 @@
 """The training of a classifier as Lightning schedules it; every training stage is one of these with its own objective."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -8,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slimline.errors import SlimlineError
+from slimline.data.batches import Batch
 from slimline.params.fit import Fit
-from slimline.registry import bind, build
+from slimline.registry import build
+from slimline.runtime.losses import Losses, NotFinite
 from slimline.runtime.optimizers import OPTIMIZERS
-from slimline.runtime.schedules import SCHEDULES
+from slimline.runtime.parallel.arrangement import Arrangement
+from slimline.runtime.updates import Updates
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,24 @@ class Epoch:
     val_loss: float
     val_accuracy: float
 
+    @property
+    def score(self) -> tuple[float, float]:
+        """The larger, the better: accuracy, and among equals the lower loss."""
+        return self.val_accuracy, -self.val_loss
+
+
+@dataclass(frozen=True)
+class Position:
+    """How far a training is: `step` steps of epoch `epoch`, both from 0."""
+
+    epoch: int = 0
+    step: int = 0
+
 
 class Classifier(pl.LightningModule):
     """Trains `model` towards `objective` and remembers the epoch with the best validation accuracy.
+
+    Lightning schedules; `runtime.updates` computes; the arrangement that `fit` hands over says how several processes share the work.
 
     Args:
         model: images in [0, 1] to logits.
@@ -34,65 +52,145 @@ class Classifier(pl.LightningModule):
         objective: `(images, labels, logits) -> scalar loss`, as in `runtime.objectives` and `distillation.taught`.
     """
 
+    arrangement: Arrangement
+    updates: Updates
+
     def __init__(self, model: nn.Module, fit: Fit, objective: nn.Module) -> None:
         super().__init__()
+        self.automatic_optimization = False
         self.model = model
         self.fit_params = fit
         self.objective = objective
         self.history: list[Epoch] = []
-        self._best: tuple[tuple[float, float], dict[str, Tensor]] | None = None
-        self._train_loss = torch.zeros((), dtype=torch.float64)
-        self._validation = torch.zeros(3, dtype=torch.float64)  # images, right answers, summed loss
+        self.position = Position()
+        self._best: tuple[Epoch, dict[str, Tensor]] | None = None
+        self._resumed: dict[str, Any] | None = None
+        self._seed = 0
+        self._batch_sizes = (1, 1)
 
-    def configure_optimizers(self) -> Any:
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
+    def prepare(self, arrangement: Arrangement, *, seed: int, images: int, resumed: dict[str, Any] | None) -> None:
+        """What `fit` knows before Lightning starts.
+
+        Args:
+            seed: of what is random within the network.
+            images: in the training split.
+            resumed: a checkpoint's content, in the first process.
+        """
+        self.arrangement = arrangement
+        self._seed = seed
+        self._batch_sizes = (self.fit_params.batch_size, images)
+        course = arrangement.world.firsts(None if resumed is None else resumed["course"])
+        self._resumed = resumed["updates"] if resumed is not None else None
+        self._go_on = course is not None
+        self._losses_so_far = 0.0
+        if course is not None:
+            self.position = Position(*course["position"])
+            self.history = [Epoch(*row) for row in course["history"]]
+            self._losses_so_far = course["losses"]
+            if course["best"] is not None:
+                self._best = Epoch(*course["best"][0]), course["best"][1]
+
+    def configure_model(self) -> None:
+        self.arrangement.lay_out(self.model)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        # The objective's own parameters too: projections of features are trained beside the network.
+        parameters = [p for part in (self.model, self.objective) for p in part.parameters() if p.requires_grad and p.numel() > 0]
         groups = [
             {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.fit_params.weight_decay},
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimizer = build(OPTIMIZERS, self.fit_params.optimizer, groups)
-        factor = bind(SCHEDULES, self.fit_params.schedule)
-        steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(min(step / steps, 1.0)))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        optimizer: torch.optim.Optimizer = build(OPTIMIZERS, self.fit_params.optimizer, [group for group in groups if group["params"]])
+        return optimizer
+
+    def on_fit_start(self) -> None:
+        steps = -(-self._batch_sizes[1] // self._batch_sizes[0]) if self.trainer.train_dataloader is None else len(self.trainer.train_dataloader)
+        optimizer = self.trainer.optimizers[0]
+        self.updates = Updates(self.model, self.objective, optimizer, self.fit_params, steps * self.fit_params.epochs, self.device)
+        network = self.trainer.strategy.model
+        assert network is not None
+        self.arrangement.begin(self.updates, network, self.objective)
+        if self._go_on:
+            self.arrangement.load(self.updates, self._resumed)
+        self._resumed = None
+        self._losses = Losses(self.device)
+        self._validation = torch.zeros(3, dtype=torch.float64, device=self.device)  # images, right answers, summed loss
+        self._generator = torch.cuda.default_generators[self.device.index or 0] if self.device.type == "cuda" else torch.default_generator
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """The loaders make batches where they are used."""
+        return batch
 
     def on_train_epoch_start(self) -> None:
-        self._train_loss = torch.zeros((), dtype=torch.float64, device=self.device)
+        if self.current_epoch != self.position.epoch:
+            self.position = Position(self.current_epoch)
+            self._losses_so_far = 0.0
+        self._losses.reset(self._losses_so_far, self.position.step)
 
-    def training_step(self, batch: tuple[Tensor, Tensor], _index: int) -> Tensor:
-        images, labels = batch
-        loss: Tensor = self.objective(images, labels, self.model(images))
-        self._train_loss += loss.detach()
-        return loss
+    def training_step(self, batch: Batch, index: int) -> None:
+        # What is random within the network (dropout) is decided by the step, so that a resumed run draws the same.
+        self._generator.manual_seed(_number(self._seed, self.updates.done, self.arrangement.world.rank))
+        size, images = self._batch_sizes
+        part = len(batch[0]) / min(size, images - index * size)
+        weight = part * self.arrangement.share["ranks"]
+        loss = self.arrangement.step(self.updates, batch, weight, self.manual_backward)
+        self._losses.add(loss * part)
+        self.position = Position(self.current_epoch, index + 1)
 
     def on_validation_epoch_start(self) -> None:
-        self._validation = torch.zeros(3, dtype=torch.float64, device=self.device)
+        self._validation.zero_()
+        self.arrangement.equalize(self.updates)
+        self.updates.validated.eval()
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
+    def validation_step(self, batch: Batch, _index: int) -> None:
         images, labels = batch
-        logits = self.model(images)
-        self._validation += torch.stack(
-            [
-                torch.tensor(float(len(labels)), device=self.device),
-                (logits.argmax(1) == labels).sum(),
-                F.cross_entropy(logits, labels, reduction="sum"),
-            ]
-        )
+        logits = self.arrangement.logits(self.updates.validated, self.updates.inputs(images))
+        if logits is None:
+            return
+        logits = logits.double()
+        right = (logits.argmax(1) == labels).sum()
+        self._validation += torch.stack([torch.full_like(right, len(labels)), right, F.cross_entropy(logits, labels, reduction="sum")])
 
     def on_validation_epoch_end(self) -> None:
-        train_loss = float(self._train_loss) / self.trainer.num_training_batches
-        images, right, summed_loss = self._validation.tolist()
-        row = Epoch(self.current_epoch, train_loss, summed_loss / images, right / images)
-        if not (torch.isfinite(torch.tensor([row.train_loss, row.val_loss]))).all():
-            raise SlimlineError(f"the loss became infinite or undefined in epoch {row.epoch}; lower the learning rate (fit.optimizer.lr)")
+        world = self.arrangement.world
+        train_loss, *validation = world.summed(torch.cat([self._validation.new_tensor([self.look()]), self._validation])).tolist()
+        images, right, summed_loss = validation
+        row = Epoch(self.current_epoch, train_loss / self.trainer.num_training_batches, summed_loss / images, right / images)
+        if not row.val_loss < float("inf"):  # so put, it holds for what is no number too
+            raise NotFinite(self.position.step, row.val_loss)
         self.history.append(row)
-        score = (row.val_accuracy, -row.val_loss)
-        if self._best is None or score > self._best[0]:
-            self._best = score, {name: tensor.detach().clone().cpu() for name, tensor in self.model.state_dict().items()}
+        if self._best is None or row.score > self._best[0].score:
+            self._best = row, self.arrangement.whole(self.updates.validated)
+        patience = self.fit_params.patience
+        if patience is not None and row.epoch - self._best[0].epoch >= patience:
+            self.trainer.should_stop = True
+
+    def look(self) -> float:
+        """The losses of this epoch so far, summed.
+
+        Raises:
+            NotFinite: one of them.
+        """
+        return self._losses.look()
+
+    def course(self) -> dict[str, Any]:
+        """Where the training stands, as a checkpoint keeps it."""
+        best = None if self._best is None else [list(astuple(self._best[0])), self._best[1]]
+        return {
+            "position": [self.position.epoch, self.position.step],
+            "losses": self.look(),
+            "history": [list(astuple(row)) for row in self.history],
+            "best": best,
+        }
 
     def restore_best(self) -> Epoch:
         """Give `model` the weights of its best epoch, and return that epoch."""
         assert self._best is not None, "nothing was trained"
-        score, state = self._best
+        row, state = self._best
         self.model.load_state_dict(state)
-        return next(row for row in self.history if (row.val_accuracy, -row.val_loss) == score)
+        return row
+
+
+def _number(*facts: int) -> int:
+    """A number that `facts` decide, of 63 bits."""
+    return int.from_bytes(hashlib.blake2b(repr(facts).encode(), digest_size=8).digest(), "big") >> 1

@@ -7,11 +7,16 @@ import hashlib
 import json
 import os
 import subprocess
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slimline.paths import Paths, repository_root
+
+
+Stamp = tuple[int, int]
+"""When a file was last written, in nanoseconds, and how long it is."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,18 @@ class Identity:
     execution: str
     commit: str | None
     dirty: bool
+    stamps: Mapping[Path, Stamp]
+
+    def changed(self, stage: str, paths: Paths) -> str:
+        """What the stage depends on and is no longer as it was, in words; empty where all is.
+
+        Only where a file was written since is DVC asked again: that takes half a second.
+        """
+        touched = sorted(path for path, stamp in _stamps(self.stamps).items() if stamp != self.stamps[path])
+        if not touched or identify(stage, paths).fingerprint == self.fingerprint:
+            return ""
+        names = [os.path.relpath(path, paths.root) for path in touched]
+        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def identify(stage: str, paths: Paths) -> Identity:
@@ -47,11 +64,29 @@ def identify(stage: str, paths: Paths) -> Identity:
             own = [entry for entry in family if _name(entry) == stage]
             if own:
                 made = {out.fs_path for entry in family for out in entry.outs}
-                return Identity(_digest(own, set(), repo.root_dir), _digest(family, made, repo.root_dir), commit, dirty)
+                stamps = _stamps(_files(Path(dependency.fs_path) for entry in own for dependency in entry.deps))
+                return Identity(_digest(own, set(), repo.root_dir), _digest(family, made, repo.root_dir), commit, dirty, stamps)
     except NotDvcRepoError:
         pass
     text = paths.params.read_text()
-    return Identity(_sha256([stage, text]), _sha256([text]), commit, dirty)
+    return Identity(_sha256([stage, text]), _sha256([text]), commit, dirty, _stamps([paths.params]))
+
+
+def _files(places: Iterable[Path]) -> Iterator[Path]:
+    """The files at `places`, and in those that are folders."""
+    for place in places:
+        yield from (file for file in place.rglob("*") if file.is_file() and "__pycache__" not in file.parts) if place.is_dir() else [place]
+
+
+def _stamps(files: Iterable[Path]) -> dict[Path, Stamp]:
+    stamps = {}
+    for file in files:
+        try:
+            status = file.stat()
+            stamps[file] = (status.st_mtime_ns, status.st_size)
+        except FileNotFoundError:
+            stamps[file] = (0, -1)
+    return stamps
 
 
 def _name(entry: Any) -> str:

@@ -2,15 +2,21 @@
 
 from pathlib import Path
 
-import pytorch_lightning as pl
-
 from slimline.data.batches import Ordered
 from slimline.data.prepared import describe, load_split
 from slimline.data.resident import resident
 from slimline.data.shuffled import Mixing, Shuffled
+from slimline.errors import SlimlineError
 from slimline.params.fit import Fit
+from slimline.registry import build
+from slimline.runtime.checkpoints import Checkpoints
 from slimline.runtime.classifier import Classifier, Epoch
-from slimline.runtime.script import Settings
+from slimline.runtime.keeping import Keeper
+from slimline.runtime.losses import NotFinite
+from slimline.runtime.parallel import STRATEGIES, SYNCHRONY
+from slimline.runtime.parallel.arrangement import Arrangement
+from slimline.runtime.settings import Settings
+from slimline.runtime.stopping import STOP
 from slimline.runtime.trainer import trainer
 from slimline.tracking import Tracker
 
@@ -18,32 +24,96 @@ EVALUATION_BATCH = 512
 """Images a call in validation; it changes no result, only memory."""
 
 
-class _Report(pl.Callback):
-    """Hands each epoch to the tracker."""
-
-    def __init__(self, tracker: Tracker, prefix: str) -> None:
-        self.tracker, self.prefix = tracker, prefix
-
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, Classifier)
-        row = pl_module.history[-1]
-        values = {"train/loss": row.train_loss, "val/loss": row.val_loss, "val/accuracy": row.val_accuracy}
-        self.tracker.metrics({self.prefix + name: value for name, value in values.items()}, step=row.epoch)
-
-
-def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, tracker: Tracker, prefix: str = "") -> Epoch:
+def fit(
+    module: Classifier, prepared: Path, params: Fit, settings: Settings, *, tracker: Tracker, prefix: str = "", name: str = "training"
+) -> Epoch:
     """Train `module` on the training split, leave it with the weights of its best epoch (by the validation split), return that.
+
+    A training that was interrupted goes on from its last checkpoint, to the same bytes.
 
     Args:
         prepared: folder of the prepared data.
         prefix: before the names of metrics, where a stage trains more than one network.
+        name: tells the trainings of a stage apart.
+
+    Raises:
+        SlimlineError: data or hardware that do not fit the parameters, or a loss that is no finite number.
+        Stopped: by a signal, with a checkpoint.
     """
-    lightning = trainer(max_epochs=params.epochs, callbacks=[_Report(tracker, prefix)])
-    device, share = lightning.strategy.root_device, {"rank": lightning.global_rank, "ranks": lightning.world_size}
-    images, held_out = (resident(load_split(prepared, split), device, settings.hardware.resident_mb) for split in ("train", "validation"))
+    arrangement = arranged(params, settings)
+    checkpoints = settings.place.training(name) if settings.place is not None else None
+    resumed = checkpoints.load() if checkpoints is not None and settings.world.first else None
+    images, held_out = (resident(load_split(prepared, split), arrangement.device, settings.hardware.resident_mb) for split in ("train", "validation"))
+    _type(module, params)
+    module.prepare(arrangement, seed=settings.seed, images=len(images), resumed=resumed)
     mix = None if params.mix is None else Mixing(params.mix, len(describe(prepared).classes))
-    train = Shuffled(images, params.batch_size, settings.seed, params.augment, mix, **share)
+    train = Shuffled(images, params.batch_size, settings.seed, params.augment, mix, epoch=module.position.epoch, done=module.position.step, **arrangement.share)
+    keeper = Keeper(checkpoints, tracker, prefix, name)
+    lightning = trainer(
+        max_epochs=params.epochs,
+        callbacks=[keeper],
+        strategy=arrangement.lightning(),
+        accelerator="gpu" if arrangement.device.type == "cuda" else "cpu",
+        **arrangement.strategy_settings(),
+    )
+    progress = lightning.fit_loop.epoch_progress.current
+    progress.ready = progress.started = progress.processed = progress.completed = module.position.epoch
     module.train()  # a model from disk is in eval mode, and Lightning keeps the mode that it finds
-    lightning.fit(module, train, Ordered(held_out, EVALUATION_BATCH, **share))
-    module.cpu()
-    return module.restore_best()
+    with settings.clock.part("fit"), STOP.deferred():
+        try:
+            lightning.fit(module, arrangement.loader(train), Ordered(held_out, EVALUATION_BATCH, **arrangement.share))
+        except NotFinite as error:
+            raise _undefined(error, module, checkpoints) from error
+        except RuntimeError as error:
+            raise _lost(error, settings) or error from error
+    module.model = arrangement.finish(module.model)
+    module.cpu().float()
+    best = module.restore_best()
+    return best
+
+
+def arranged(params: Fit, settings: Settings) -> Arrangement:
+    """The way in which the processes of `settings` train.
+
+    Raises:
+        SlimlineError: updates that a strategy cannot give.
+    """
+    strategy = settings.hardware.strategy
+    if params.synchrony is None:
+        return build(STRATEGIES, strategy, settings.world, settings.hardware)  # type: ignore[no-any-return]
+    if strategy["name"] != "ddp":
+        raise SlimlineError(
+            f"fit.synchrony is {params.synchrony['name']}, which needs the whole network in each process, but hardware.strategy is {strategy['name']}; "
+            "make it ddp, or fit.synchrony null"
+        )
+    return build(SYNCHRONY, params.synchrony, settings.world, settings.hardware)  # type: ignore[no-any-return]
+
+
+def _type(module: Classifier, params: Fit) -> None:
+    """Give weights the type they are trained in."""
+    if params.precision == 64:
+        module.double()
+    if params.channels_last:
+        import torch
+
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _undefined(error: NotFinite, module: Classifier, checkpoints: Checkpoints | None) -> SlimlineError:
+    newest = checkpoints.newest if checkpoints is not None else None
+    kept = f"the last good checkpoint is {newest}" if newest else "no checkpoint was due yet"
+    return SlimlineError(
+        f"the loss became {error.value} in epoch {module.current_epoch + 1} at step {error.step + 1}, at a learning rate of {module.updates.rate:.3g}; "
+        f"nothing of it was saved ({kept}); lower fit.optimizer.lr, or set fit.clip_norm"
+    )
+
+
+def _lost(error: RuntimeError, settings: Settings) -> SlimlineError | None:
+    """What a failed exchange with another process means; None where it was something else."""
+    text = " ".join(str(error).split())
+    if settings.world.alone or not any(word in text for word in ("gloo", "NCCL", "Connection", "Broken pipe", "timed out", "Timed out")):
+        return None
+    return SlimlineError(
+        f"process {settings.world.rank} of {settings.world.ranks} lost touch with another one ({text[:120]}); see that one's message, and run "
+        "again: the stage goes on from its last checkpoint"
+    )

@@ -17,7 +17,7 @@ from slimline.export.runtime import OnnxModel
 from slimline.files import write_csv, write_json
 from slimline.paths import ModelFolder, Paths
 from slimline.runtime.classifier import Epoch
-from slimline.runtime.script import Made
+from slimline.runtime.settings import Made, Settings
 
 BATCH = 512
 FLOAT_PARITY = 0.99
@@ -42,12 +42,16 @@ class Trained:
     extra: Mapping[str, float] = field(default_factory=dict)
 
 
-def leave(stage: str, paths: Paths, *trained: Trained) -> Made:
+def leave(stage: str, paths: Paths, settings: Settings, *trained: Trained) -> Made:
     """Save each of `trained` and check its export; write the stage's metrics. The first is the stage's own model.
+
+    Of several processes the first one does it.
 
     Raises:
         SlimlineError: an exported model that does not compute what was trained; its files are not kept.
     """
+    if not settings.world.first:
+        return Made((), {}, {})
     validation = load_split(paths.prepared, "validation")
     numbers = {one.name: _save(one, paths, validation) for one in trained}
     write_json(paths.stage_metrics(stage), numbers)

@@ -1,107 +1,202 @@
 """What every script in `pipelines/` does around its stage."""
 
 import argparse
+import fcntl
 import os
 import random
-import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
+from slimline.errors import SlimlineError
 from slimline.params.base import Block
-from slimline.params.file import load, plain
+from slimline.params.file import Params, load, plain
 from slimline.params.hardware import Hardware
 from slimline.params.tracking import Tracking
 from slimline.paths import Paths, repository_root
+from slimline.runtime.checkpoints import Place, key
+from slimline.runtime.clock import Clock
+from slimline.runtime.fingerprint import Identity, identify
+from slimline.runtime.launch import SUPERVISOR, own_command, run_together
 from slimline.runtime.refusal import refusing
+from slimline.runtime.settings import Made, Settings
+from slimline.runtime.stopping import STOP, Stopped, end_with, starters
+from slimline.runtime.world import World
 from slimline.tracking import Tracker
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What stands beside a stage's own block: the seed of everything random, and where the work is done."""
-
-    seed: int
-    hardware: Hardware
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a stage did.
-
-    Args:
-        files: files and folders it made, to be recorded.
-        metrics: its final numbers, by the names that every stage shares.
-        tags: facts to search runs by.
-    """
-
-    files: tuple[Path, ...]
-    metrics: dict[str, float]
-    tags: dict[str, str]
-
+from slimline.tracking.memory import MemoryTracker
 
 Run = Callable[[Any, Settings, Paths, Tracker], Made]
 
+LOCK_PATIENCE = 30.0
+"""Seconds to wait for another process that is at the same stage: one whose parent was killed is gone after ten."""
 
-def main(stage: str, block: str, schema: type[Block], run: Run, *, last: bool = False) -> None:
+
+def main(stage: str, block: str, schema: type[Block], run: Run, *, last: bool = False, together: bool = True) -> None:
     """Check params.yaml, run the stage on its block, record it; on bad input print one line and exit with 2.
 
     Args:
         stage: name of the stage.
         block: its block of params.yaml, of type `schema`.
         last: whether this stage ends the pipeline.
+        together: whether several processes share the work; if not, the first one does it.
     """
     parser = argparse.ArgumentParser(description=f"The stage {stage}.")
     parser.add_argument("--workspace", type=Path, default=Path(), help="folder that holds params.yaml (default: the current one)")
     workspace: Path = parser.parse_args().workspace.resolve()
     # Users' own methods, named by import path, may lie beside params.yaml.
     sys.path.insert(0, str(workspace))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    STOP.listen()
+    if SUPERVISOR in os.environ:
+        end_with([int(os.environ[SUPERVISOR])])
+    elif "DVC_STAGE" in os.environ:
+        end_with(starters())
     with refusing():
-        _run(stage, block, schema, run, Paths(workspace), last)
+        paths = Paths(workspace)
+        world = World.of(os.environ)
+        params = load(paths.params)
+        hardware = params.block("hardware", Hardware)
+        _refuse_what_is_not_there(hardware, world)
+        if not together and not world.first:
+            return
+        if together and world.alone and hardware.devices > 1:
+            with only_one(paths, stage):
+                sys.exit(run_together(own_command(), hardware.devices))
+        world = world if together else World()
+        with only_one(paths, stage) if world.first and SUPERVISOR not in os.environ else _nothing():
+            _run(stage, params, block, schema, run, paths, world, last)
 
 
-def _run(stage: str, block: str, schema: type[Block], run: Run, paths: Paths, last: bool) -> None:
-    params = load(paths.params)
+def _refuse_what_is_not_there(hardware: Hardware, world: World) -> None:
+    """
+    Raises:
+        SlimlineError: more devices than this machine has, or more machines than were started.
+    """
+    there, kind = os.cpu_count() or 1, "processors"
+    if hardware.accelerator == "cuda" or (hardware.devices > 1 and hardware.on_cuda()):
+        import torch
+
+        there, kind = torch.cuda.device_count(), "CUDA devices"
+        if hardware.accelerator == "cuda" and there == 0:
+            raise SlimlineError("hardware.accelerator is cuda, but torch finds no CUDA device here; make it auto or cpu")
+    if hardware.devices > there:
+        raise SlimlineError(f"hardware.devices is {hardware.devices}, but this machine has {there} {kind}; lower it")
+    asked = hardware.devices * hardware.nodes
+    if world.alone and hardware.nodes > 1:
+        raise SlimlineError(
+            f"hardware.nodes is {hardware.nodes}: start the stage on each of them by torchrun, "
+            f"SLIMLINE_LAUNCH='torchrun --nnodes={hardware.nodes} --nproc-per-node={hardware.devices} --rdzv-backend=c10d --rdzv-endpoint=HOST:PORT'"
+        )
+    if not world.alone and asked not in (1, world.ranks):
+        raise SlimlineError(
+            f"hardware asks for {hardware.devices} devices on {hardware.nodes} nodes, but the launcher started {world.ranks} processes; make them equal"
+        )
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def only_one(paths: Paths, stage: str) -> Iterator[None]:
+    """The block runs while no other process of this workspace is at the same stage: not even one that nobody waits for any more.
+
+    Raises:
+        SlimlineError: another one is, and does not end.
+    """
+    paths.scratch.mkdir(parents=True, exist_ok=True)
+    with (paths.scratch / f"{stage}.lock").open("a+") as lock:
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    lock.seek(0)
+                    raise SlimlineError(f"process {lock.read().strip() or '?'} is at {stage} in this workspace; wait for it, or end it") from error
+                time.sleep(0.1)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+def _run(stage: str, params: Params, block: str, schema: type[Block], run: Run, paths: Paths, world: World, last: bool) -> None:
+    clock = Clock()
+    clock.seconds["start"] = time.time() - psutil.Process().create_time()
     own = params.block(block, schema)
-    settings = Settings(params.seed, params.block("hardware", Hardware))
-    _use(settings)
-    tracker = _tracker(stage, params.block("tracking", Tracking), paths)
-    succeeded = False
+    hardware = params.block("hardware", Hardware)
+    _use(params.seed, hardware)
+    with clock.part("join"):
+        world.join()
+    with clock.part("identify"):
+        identity = identify(stage, paths) if world.first else None
+    place = None
+    if identity is not None:
+        place = Place(paths.scratch / "checkpoints" / stage, key(identity.fingerprint, hardware, world), hardware.checkpoint_seconds)
+    settings = Settings(params.seed, hardware, world, place, clock)
+    with clock.part("track"):
+        tracker = _tracker(stage, params.block("tracking", Tracking), paths, identity) if identity is not None else MemoryTracker()
+    status = "FAILED"
     try:
-        tracker.params({"seed": params.seed, block: plain(own)})
-        tracker.tags({f"hardware.{name}": str(value) for name, value in plain(settings.hardware).items()})
-        tracker.artifact(paths.params)
-        made = run(own, settings, paths, tracker)
-        tracker.metrics(made.metrics)
-        tracker.tags(made.tags)
-        # DVC enters a stage in dvc.lock after its end: this is the pipeline's state that the stage met.
-        for file in (*made.files, *(lock for lock in paths.locks if lock.exists())):
-            tracker.artifact(file)
-        succeeded = True
+        with clock.part("track"):
+            tracker.params({"seed": params.seed, block: plain(own)})
+            tracker.tags({f"hardware.{name}": str(value) for name, value in plain(hardware).items()} | {"ranks": str(world.ranks)})
+            tracker.artifact(paths.params)
+        with clock.part("stage"):
+            made = run(own, settings, paths, tracker)
+        if identity is not None:
+            _refuse_what_changed(identity, stage, paths)
+        with clock.part("track"):
+            tracker.tags(made.tags)
+            # DVC enters a stage in dvc.lock after its end: this is the pipeline's state that the stage met.
+            for file in (*made.files, *(lock for lock in paths.locks if lock.exists())):
+                tracker.artifact(file)
+        tracker.metrics(made.metrics | {f"seconds/{name}": seconds for name, seconds in clock.seconds.items()})
+        if place is not None:
+            place.clear()
+        status = "FINISHED"
+    except Stopped as stopped:
+        status = "KILLED"
+        print(f"slimline: {stage} {stopped}; run again, and it goes on from there", file=sys.stderr, flush=True)
+        sys.exit(128 + stopped.signum)
     finally:
-        tracker.finish(succeeded=succeeded, last=last)
+        tracker.finish(status, last=last)
 
 
-def _use(settings: Settings) -> None:
+def _refuse_what_changed(identity: Identity, stage: str, paths: Paths) -> None:
+    """DVC hashes what a stage depends on after its end, and would take what was edited meanwhile for what made the result.
+
+    Raises:
+        SlimlineError: code, parameters or inputs are no longer those that the stage started with.
+    """
+    if changed := identity.changed(stage, paths):
+        raise SlimlineError(f"{changed} changed while {stage} ran, so its result is not what dvc.lock would say; run it again")
+
+
+def _use(seed: int, hardware: Hardware) -> None:
     import numpy as np
     import torch
 
-    torch.set_num_threads(settings.hardware.threads)
+    torch.set_num_threads(hardware.threads)
     torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # it guards against reading what was never written, at a price in time
+    torch.backends.cudnn.benchmark = False
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    random.seed(settings.seed)
-    np.random.seed(settings.seed)
-    torch.manual_seed(settings.seed)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
-def _tracker(stage: str, params: Tracking, paths: Paths) -> Tracker:
-    from slimline.runtime.fingerprint import identify
+def _tracker(stage: str, params: Tracking, paths: Paths, identity: Identity) -> Tracker:
     from slimline.tracking.mlflow import MlflowTracker, resolved_uri
 
-    identity = identify(stage, paths)
     tracker = MlflowTracker(
         resolved_uri(params.uri, repository_root(paths.root)),
         params.experiment,

@@ -22,7 +22,7 @@ from slimline.params.evaluate import Evaluate as EvaluateParams
 from slimline.paths import MODELS, ModelFolder, Paths
 from slimline.report.page import page
 from slimline.runtime.fingerprint import git_state
-from slimline.runtime.script import Made, Settings
+from slimline.runtime.settings import Made, Settings
 from slimline.runtime.trainer import trainer
 from slimline.tracking import Tracker
 

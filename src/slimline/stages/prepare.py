@@ -8,7 +8,7 @@ from slimline.files import whole_folder, write_json
 from slimline.params.data import Data
 from slimline.paths import Paths
 from slimline.registry import build
-from slimline.runtime.script import Made, Settings
+from slimline.runtime.settings import Made, Settings
 from slimline.tracking import Tracker
 
 

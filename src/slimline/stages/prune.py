@@ -12,7 +12,7 @@ from slimline.registry import build
 from slimline.runtime.classifier import Classifier
 from slimline.runtime.fit import fit
 from slimline.runtime.outcome import Trained, leave
-from slimline.runtime.script import Made, Settings
+from slimline.runtime.settings import Made, Settings
 from slimline.runtime.teacher import load_teacher, recovery
 from slimline.tracking import Tracker
 
@@ -39,4 +39,4 @@ def run(params: PruneParams, settings: Settings, paths: Paths, tracker: Tracker)
         fit(module, paths.prepared, params.fit, settings, tracker=tracker)
         pruned, history = module.model, module.history
     extra = {"prune/asked": params.amount, "prune/obtained": removed}
-    return leave("prune", paths, Trained("pruned", manifest, pruned, history, extra=extra))
+    return leave("prune", paths, settings, Trained("pruned", manifest, pruned, history, extra=extra))

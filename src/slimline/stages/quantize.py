@@ -11,7 +11,7 @@ from slimline.quantization.calibrate import calibrated, plan
 from slimline.runtime.classifier import Classifier
 from slimline.runtime.fit import fit
 from slimline.runtime.outcome import Trained, accuracy, leave
-from slimline.runtime.script import Made, Settings
+from slimline.runtime.settings import Made, Settings
 from slimline.runtime.teacher import load_teacher, recovery
 from slimline.tracking import Tracker
 
@@ -49,4 +49,4 @@ def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Track
         fit(module, paths.prepared, params.fit, settings, tracker=tracker)
         quantized, history = module.model, module.history
     made = Trained("quantized", manifest.after("quantized", record), quantized, history, params.parity, extra)
-    return leave("quantize", paths, made)
+    return leave("quantize", paths, settings, made)

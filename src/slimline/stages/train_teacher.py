@@ -10,7 +10,7 @@ from slimline.runtime.classifier import Classifier
 from slimline.runtime.fit import fit
 from slimline.runtime.objectives import LabelsAlone
 from slimline.runtime.outcome import Trained, leave
-from slimline.runtime.script import Made, Settings
+from slimline.runtime.settings import Made, Settings
 from slimline.tracking import Tracker
 
 
@@ -27,4 +27,4 @@ def run(params: Teacher, settings: Settings, paths: Paths, tracker: Tracker) -> 
     manifest = Manifest(architecture=params.model, input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
     module = TrainTeacher(fresh(manifest), params)
     fit(module, paths.prepared, params.fit, settings, tracker=tracker)
-    return leave("train_teacher", paths, Trained("teacher", manifest, module.model, module.history))
+    return leave("train_teacher", paths, settings, Trained("teacher", manifest, module.model, module.history))

@@ -2,7 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+"""How a run ended; KILLED by a signal, to be gone on with."""
 
 
 class Tracker(Protocol):
@@ -20,7 +24,7 @@ class Tracker(Protocol):
     def artifact(self, path: Path) -> None:
         """A file or folder that the stage made or used."""
 
-    def finish(self, *, succeeded: bool, last: bool) -> None:
+    def finish(self, status: Status, *, last: bool) -> None:
         """Close the run; `last` closes the pipeline's run with it."""
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from slimline.tracking import flattened
+from slimline.tracking import Status, flattened
 
 
 class MemoryTracker:
@@ -15,7 +15,7 @@ class MemoryTracker:
         self.recorded_metrics: list[tuple[str, float, int | None]] = []
         self.recorded_tags: dict[str, str] = {}
         self.recorded_artifacts: list[Path] = []
-        self.succeeded: bool | None = None
+        self.status: Status | None = None
 
     def params(self, values: Mapping[str, Any]) -> None:
         self.recorded_params |= flattened(values)
@@ -29,5 +29,5 @@ class MemoryTracker:
     def artifact(self, path: Path) -> None:
         self.recorded_artifacts.append(path)
 
-    def finish(self, *, succeeded: bool, last: bool) -> None:
-        self.succeeded = succeeded
+    def finish(self, status: Status, *, last: bool) -> None:
+        self.status = status

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from slimline.tracking import flattened
+from slimline.tracking import Status, flattened
 
 # Set before MLflow is imported: a server that does not answer is given up on in seconds, not minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -134,16 +134,15 @@ class MlflowTracker:
             reference = {"path": str(file), "bytes": file.stat().st_size, "md5": md5}
             self._client.log_dict(self._run, reference, f"{folder}/{file.name}.reference.json")
 
-    def finish(self, *, succeeded: bool, last: bool) -> None:
+    def finish(self, status: Status, *, last: bool) -> None:
         # A run that was opened is closed even if something in between could not be recorded.
         self.broken = not self._run
-        self._finish(succeeded, last)
+        self._finish(status, last)
 
     @_forgiving
-    def _finish(self, succeeded: bool, last: bool) -> None:
-        status = "FINISHED" if succeeded else "FAILED"
+    def _finish(self, status: Status, last: bool) -> None:
         self._client.set_terminated(self._run, status=status)
-        if last or not succeeded:
+        if last or status != "FINISHED":
             self._client.set_terminated(self._parent, status=status)
 
 

@@ -1,0 +1,68 @@
+"""Between two steps: write a checkpoint when one is due, end when a signal has asked for it, show how far the training is."""
+
+import os
+import sys
+from typing import Any
+
+import pytorch_lightning as pl
+from tqdm import tqdm
+
+from slimline.runtime.checkpoints import Checkpoints
+from slimline.runtime.classifier import Classifier
+from slimline.runtime.stopping import STOP, Stopped
+from slimline.tracking import Tracker
+
+SAVE, END = 1, 2
+"""What a process may wish; the larger one includes the other."""
+
+
+class Keeper(pl.Callback):
+    """Hands each epoch to the tracker, and keeps the training so that it can be ended and go on.
+
+    Args:
+        checkpoints: None where nothing is kept.
+        label: beside the progress bar, which is shown on a terminal alone.
+    """
+
+    def __init__(self, checkpoints: Checkpoints | None, tracker: Tracker, prefix: str, label: str) -> None:
+        self.checkpoints = checkpoints
+        self.tracker, self.prefix, self.label = tracker, prefix, label
+        self._bar: Any = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        shown = pl_module.arrangement.world.first and sys.stderr.isatty() and "CI" not in os.environ
+        updates = pl_module.updates
+        self._bar = tqdm(total=updates.steps, initial=updates.done, desc=self.label, unit="step", disable=not shown, dynamic_ncols=True)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if batch is None:  # a step that was made before
+            return
+        assert isinstance(pl_module, Classifier)
+        self._bar.update()
+        first = pl_module.arrangement.world.first
+        wish = END if STOP.signum is not None else SAVE if first and self.checkpoints is not None and self.checkpoints.due else 0
+        agreed = pl_module.arrangement.agree(wish)
+        if agreed:
+            self.save(pl_module)
+        if agreed == END:
+            raise Stopped(STOP.signum or 15)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        row = pl_module.history[-1]
+        values = {"train/loss": row.train_loss, "val/loss": row.val_loss, "val/accuracy": row.val_accuracy}
+        self.tracker.metrics({self.prefix + name: value for name, value in values.items()}, step=row.epoch)
+        self._bar.set_postfix_str(f"epoch {row.epoch + 1}, validation {row.val_accuracy:.2%}", refresh=False)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        pl_module.arrangement.settle()
+        self._bar.close()
+
+    def save(self, module: Classifier) -> None:
+        """Write a checkpoint; every process takes part, the first one writes."""
+        updates = module.arrangement.state(module.updates)
+        course = module.course()
+        if self.checkpoints is not None and module.arrangement.world.first:
+            self.checkpoints.save(*course["position"], {"course": course, "updates": updates})

@@ -1,0 +1,124 @@
+"""What every way of training in several processes must answer."""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from pytorch_lightning.strategies import SingleDeviceStrategy, Strategy
+from torch import Tensor, nn
+
+from slimline.data.batches import Batch
+from slimline.params.hardware import Hardware
+from slimline.runtime.updates import Updates
+from slimline.runtime.world import World
+
+if TYPE_CHECKING:
+    from slimline.data.shuffled import Shuffled
+
+
+def device_of(world: World, hardware: Hardware) -> torch.device:
+    """Where this process computes."""
+    return torch.device("cuda", world.local_rank) if hardware.on_cuda() else torch.device("cpu")
+
+
+class Arrangement(ABC):
+    """One network in one or several processes.
+
+    Args:
+        world: these processes.
+        hardware: where they run.
+    """
+
+    def __init__(self, world: World, hardware: Hardware) -> None:
+        self.world = world
+        self.hardware = hardware
+        self.device = device_of(world, hardware)
+        self._pending: tuple[dist.Work, Tensor] | None = None
+
+    @property
+    def share(self) -> dict[str, int]:
+        """Which part of each batch, and of the validation split, is this process's: `rank` and `ranks` of `data.batches`."""
+        return {"rank": self.world.rank, "ranks": self.world.ranks}
+
+    def lightning(self) -> Strategy:
+        """How Lightning is to see this process: alone on its device, where this class does what is to be done together."""
+        return SingleDeviceStrategy(self.device)
+
+    def strategy_settings(self) -> dict[str, Any]:
+        """What else Lightning's trainer has to be told."""
+        return {"devices": 1}
+
+    def lay_out(self, model: nn.Module) -> None:
+        """Give this process its part of `model`, before there is an optimizer."""
+
+    def begin(self, updates: Updates, network: nn.Module, objective: nn.Module) -> None:
+        """All is on its device: the last moment before the first step.
+
+        Args:
+            network: what Lightning runs: the module, or its wrapper.
+        """
+
+    def loader(self, train: "Shuffled") -> Any:
+        """The batches that this process trains on."""
+        return train
+
+    @abstractmethod
+    def step(self, updates: Updates, batch: Batch, weight: float, backward: Any) -> Tensor:
+        """One update by this process's part of a batch; returns its loss, a mean over that part.
+
+        Args:
+            weight: this part's share of the whole batch, times the number of processes.
+            backward: Lightning's way to call `backward`.
+        """
+
+    def agree(self, wish: int) -> int:
+        """The largest of everyone's `wish` of the step before: the same number for all, at the same step.
+
+        That of the step before, since it travels while the next step is computed; a wish of this step is known after the next one.
+        """
+        if self.world.alone:
+            return wish
+        known = 0
+        if self._pending is not None:
+            work, wishes = self._pending
+            work.wait()
+            known = int(wishes)
+        wishes = torch.tensor(wish)
+        work = dist.all_reduce(wishes, op=dist.ReduceOp.MAX, async_op=True)
+        assert work is not None
+        self._pending = work, wishes
+        return known
+
+    def settle(self) -> None:
+        """Wait for what is still under way between the processes."""
+        if self._pending is not None:
+            self._pending[0].wait()
+            self._pending = None
+
+    def equalize(self, updates: Updates) -> None:
+        """Before a validation: what the processes hold of the same network becomes the same."""
+
+    def logits(self, model: nn.Module, images: Tensor) -> Tensor | None:
+        """What `model` answers; None where another process has the answer."""
+        return model(images)
+
+    def state(self, updates: Updates) -> dict[str, Any]:
+        """What a checkpoint needs of all processes, for the first one."""
+        return updates.state()
+
+    def load(self, updates: Updates, state: dict[str, Any] | None) -> None:
+        """Bring every process to the `state` that the first one has read."""
+        updates.load(self.world.firsts(state))
+
+    def whole(self, model: nn.Module) -> dict[str, Tensor]:
+        """The complete state of `model`, on the processor; for every process."""
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+
+    def finish(self, model: nn.Module) -> nn.Module:
+        """Training is over: `model` as it was before `lay_out`, complete, to be given its best weights."""
+        return model
+
+    def report(self) -> dict[str, Any]:
+        """What there is to say of the way it was trained."""
+        return {}

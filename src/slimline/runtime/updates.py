@@ -1,0 +1,112 @@
+"""From a batch to new weights: forward, backward, clipping, the optimizer's step, the schedule, the moving average."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from slimline.core.labels import Labels
+from slimline.params.fit import Fit
+from slimline.registry import bind
+from slimline.runtime.schedules import SCHEDULES
+
+MIXED = {16: torch.float16, "bf16": torch.bfloat16}
+
+
+class Updates:
+    """The updates of one network, and all that the next one depends on.
+
+    Args:
+        model: images in [0, 1] to logits.
+        objective: `(images, labels, logits) -> scalar loss`; its own parameters are trained too.
+        optimizer: over the parameters of both, its groups at their full rates.
+        fit: precision, clipping, schedule, average.
+        steps: how many there will be: where the schedule ends.
+        device: where `model` is.
+    """
+
+    def __init__(self, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer, fit: Fit, steps: int, device: torch.device) -> None:
+        self.model, self.objective, self.optimizer = model, objective, optimizer
+        self.steps, self.done = steps, 0
+        self.factor = bind(SCHEDULES, fit.schedule)
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+        self.clip_norm = fit.clip_norm
+        self.dtype = torch.float64 if fit.precision == 64 else torch.float32
+        self.mixed = MIXED.get(fit.precision)
+        self.device = device
+        self.layout = torch.channels_last if fit.channels_last else torch.contiguous_format
+        self.network = torch.compile(model) if fit.compile else model
+        self.scaler = torch.amp.GradScaler(device.type, enabled=fit.precision == 16)
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(fit.ema), use_buffers=True) if fit.ema is not None else None
+        self.set_rate()
+
+    @property
+    def validated(self) -> nn.Module:
+        """The network that is validated and kept."""
+        return self.model if self.average is None else self.average.module
+
+    @property
+    def rate(self) -> float:
+        """Learning rate of the next step (of the first group)."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def set_rate(self) -> None:
+        """The schedule's rate of the next step."""
+        factor = self.factor(min(self.done / self.steps, 1.0))
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """`images` in the type and layout that the network computes with."""
+        return images.to(self.dtype, memory_format=self.layout)
+
+    def loss(self, images: Tensor, labels: Labels) -> Tensor:
+        """What this batch costs."""
+        images = self.inputs(images)
+        if labels.is_floating_point():
+            labels = labels.to(self.dtype)
+        if self.mixed is None:
+            return self.objective(images, labels, self.network(images))
+        with torch.autocast(self.device.type, self.mixed):
+            return self.objective(images, labels, self.network(images))
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """`loss` as it is to be differentiated: larger with 16 bits, whose gradients would vanish."""
+        return self.scaler.scale(loss)
+
+    def apply(self) -> None:
+        """Use the gradients, then let them go."""
+        if self.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad()
+        self.done += 1
+        self.set_rate()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next update depends on."""
+        return {
+            "done": self.done,
+            "model": self.model.state_dict(),
+            "objective": self.objective.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        self.done = state["done"]
+        self.model.load_state_dict(state["model"])
+        self.objective.load_state_dict(state["objective"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.set_rate()

@@ -1,0 +1,108 @@
+"""Which of several processes this one is, and the few things they tell each other.
+
+The contract is torchrun's: RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE in the environment of each process, and MASTER_ADDR and
+MASTER_PORT where they meet. Whoever sets these may start them: `runtime.launch`, torchrun, SLURM.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from slimline.errors import SlimlineError
+
+JOINING = timedelta(seconds=120)
+"""How long processes wait for each other at the start."""
+
+
+@dataclass(frozen=True)
+class World:
+    """One process among those that train together.
+
+    Args:
+        rank: its number, from 0; the process 0 writes the files and the record of the run.
+        ranks: how many there are.
+        local_rank, local_ranks: the same among those on its machine.
+    """
+
+    rank: int = 0
+    ranks: int = 1
+    local_rank: int = 0
+    local_ranks: int = 1
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> "World":
+        """What a launcher wrote into `environment`; one process alone where none did.
+
+        Raises:
+            SlimlineError: a launcher's variables that contradict each other.
+        """
+        if "RANK" not in environment or "WORLD_SIZE" not in environment:
+            return cls()
+        rank, ranks = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+        world = cls(rank, ranks, int(environment.get("LOCAL_RANK", rank)), int(environment.get("LOCAL_WORLD_SIZE", ranks)))
+        if not 0 <= world.rank < world.ranks or not 0 <= world.local_rank < world.local_ranks:
+            raise SlimlineError(f"the launcher calls this process {rank} of {ranks} (RANK, WORLD_SIZE), which cannot be")
+        return world
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def alone(self) -> bool:
+        return self.ranks == 1
+
+    def join(self) -> None:
+        """Meet the other processes; nothing to do for one alone.
+
+        Raises:
+            SlimlineError: the place to meet is taken, or the others do not come.
+        """
+        if self.alone or dist.is_initialized():
+            return
+        place = f"{os.environ.get('MASTER_ADDR', '?')}:{os.environ.get('MASTER_PORT', '?')}"
+        cuda = torch.cuda.is_available()
+        if cuda:
+            torch.cuda.set_device(self.local_rank)
+        try:
+            dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=JOINING)
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:160]
+            advice = "free the port or set another MASTER_PORT" if "EADDRINUSE" in reason else "see whether all of them were started and reach it"
+            raise SlimlineError(f"process {self.rank} of {self.ranks} could not meet the others at {place} ({reason}); {advice}") from error
+
+    def summed(self, values: Tensor) -> Tensor:
+        """The sum of everyone's `values`, in place."""
+        if not self.alone:
+            dist.all_reduce(values)
+        return values
+
+    def firsts(self, value: Any) -> Any:
+        """The first process's `value` (any object that can be pickled), for all."""
+        if self.alone:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def gathered(self, value: Any) -> list[Any]:
+        """Everyone's `value` in the order of ranks, for the first process; nothing for the others."""
+        if self.alone:
+            return [value]
+        values: list[Any] = [None] * self.ranks
+        dist.gather_object(value, values if self.first else None)
+        return values if self.first else []
+
+    def scattered(self, values: list[Any]) -> Any:
+        """One of the first process's `values` for each."""
+        if self.alone:
+            return values[0]
+        box = [None]
+        dist.scatter_object_list(box, values if self.first else None)
+        return box[0]
