@@ -25,7 +25,7 @@ class Hardware(Block):
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = Field(default=1, ge=1, le=1024)
     nodes: int = Field(default=1, ge=1, le=1024)
-    strategy: Strategy = Field(default={"name": "ddp"})  # type: ignore[valid-type]
+    strategy: Strategy = Field(default={"name": "ddp"})  # type: ignore[valid-type, assignment]
     workers: int | None = Field(default=None, ge=1, le=1024)
     resident_mb: int | None = Field(default=None, ge=0)
     checkpoint_seconds: float = Field(default=30.0, ge=0.0)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from slimline.data.batches import Batch
 from slimline.params.fit import Fit
 from slimline.registry import build
-from slimline.runtime.losses import Losses, NotFinite
+from slimline.runtime.losses import Losses, NotFiniteError
 from slimline.runtime.optimizers import OPTIMIZERS
 from slimline.runtime.parallel.arrangement import Arrangement
 from slimline.runtime.updates import Updates
@@ -66,19 +66,20 @@ class Classifier(pl.LightningModule):
         self._best: tuple[Epoch, dict[str, Tensor]] | None = None
         self._resumed: dict[str, Any] | None = None
         self._seed = 0
-        self._batch_sizes = (1, 1)
+        self._images = self._steps = 0
 
-    def prepare(self, arrangement: Arrangement, *, seed: int, images: int, resumed: dict[str, Any] | None) -> None:
+    def prepare(self, arrangement: Arrangement, *, seed: int, images: int, steps: int, resumed: dict[str, Any] | None) -> None:
         """What `fit` knows before Lightning starts.
 
         Args:
             seed: of what is random within the network.
             images: in the training split.
+            steps: of an epoch.
             resumed: a checkpoint's content, in the first process.
         """
         self.arrangement = arrangement
         self._seed = seed
-        self._batch_sizes = (self.fit_params.batch_size, images)
+        self._images, self._steps = images, steps
         course = arrangement.world.firsts(None if resumed is None else resumed["course"])
         self._resumed = resumed["updates"] if resumed is not None else None
         self._go_on = course is not None
@@ -104,9 +105,8 @@ class Classifier(pl.LightningModule):
         return optimizer
 
     def on_fit_start(self) -> None:
-        steps = -(-self._batch_sizes[1] // self._batch_sizes[0]) if self.trainer.train_dataloader is None else len(self.trainer.train_dataloader)
         optimizer = self.trainer.optimizers[0]
-        self.updates = Updates(self.model, self.objective, optimizer, self.fit_params, steps * self.fit_params.epochs, self.device)
+        self.updates = Updates(self.model, self.objective, optimizer, self.fit_params, self._steps * self.fit_params.epochs, self.device)
         network = self.trainer.strategy.model
         assert network is not None
         self.arrangement.begin(self.updates, network, self.objective)
@@ -130,8 +130,7 @@ class Classifier(pl.LightningModule):
     def training_step(self, batch: Batch, index: int) -> None:
         # What is random within the network (dropout) is decided by the step, so that a resumed run draws the same.
         self._generator.manual_seed(_number(self._seed, self.updates.done, self.arrangement.world.rank))
-        size, images = self._batch_sizes
-        part = len(batch[0]) / min(size, images - index * size)
+        part = len(batch[0]) / min(self.fit_params.batch_size, self._images - self.arrangement.step_of(index) * self.fit_params.batch_size)
         weight = part * self.arrangement.share["ranks"]
         loss = self.arrangement.step(self.updates, batch, weight, self.manual_backward)
         self._losses.add(loss * part)
@@ -155,9 +154,9 @@ class Classifier(pl.LightningModule):
         world = self.arrangement.world
         train_loss, *validation = world.summed(torch.cat([self._validation.new_tensor([self.look()]), self._validation])).tolist()
         images, right, summed_loss = validation
-        row = Epoch(self.current_epoch, train_loss / self.trainer.num_training_batches, summed_loss / images, right / images)
+        row = Epoch(self.current_epoch, train_loss / self._steps, summed_loss / images, right / images)
         if not row.val_loss < float("inf"):  # so put, it holds for what is no number too
-            raise NotFinite(self.position.step, row.val_loss)
+            raise NotFiniteError(self.position.step, row.val_loss)
         self.history.append(row)
         if self._best is None or row.score > self._best[0].score:
             self._best = row, self.arrangement.whole(self.updates.validated)
@@ -169,7 +168,7 @@ class Classifier(pl.LightningModule):
         """The losses of this epoch so far, summed.
 
         Raises:
-            NotFinite: one of them.
+            NotFiniteError: one of them.
         """
         return self._losses.look()
 

@@ -14,7 +14,6 @@ from typing import Any
 
 from slimline.paths import Paths, repository_root
 
-
 Stamp = tuple[int, int]
 """When a file was last written, in nanoseconds, and how long it is."""
 

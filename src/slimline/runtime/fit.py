@@ -8,11 +8,11 @@ from slimline.data.resident import resident
 from slimline.data.shuffled import Mixing, Shuffled
 from slimline.errors import SlimlineError
 from slimline.params.fit import Fit
-from slimline.registry import build
+from slimline.registry import Spec, build
 from slimline.runtime.checkpoints import Checkpoints
 from slimline.runtime.classifier import Classifier, Epoch
 from slimline.runtime.keeping import Keeper
-from slimline.runtime.losses import NotFinite
+from slimline.runtime.losses import NotFiniteError
 from slimline.runtime.parallel import STRATEGIES, SYNCHRONY
 from slimline.runtime.parallel.arrangement import Arrangement
 from slimline.runtime.settings import Settings
@@ -24,9 +24,7 @@ EVALUATION_BATCH = 512
 """Images a call in validation; it changes no result, only memory."""
 
 
-def fit(
-    module: Classifier, prepared: Path, params: Fit, settings: Settings, *, tracker: Tracker, prefix: str = "", name: str = "training"
-) -> Epoch:
+def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, tracker: Tracker, prefix: str = "", name: str = "training") -> Epoch:
     """Train `module` on the training split, leave it with the weights of its best epoch (by the validation split), return that.
 
     A training that was interrupted goes on from its last checkpoint, to the same bytes.
@@ -45,9 +43,10 @@ def fit(
     resumed = checkpoints.load() if checkpoints is not None and settings.world.first else None
     images, held_out = (resident(load_split(prepared, split), arrangement.device, settings.hardware.resident_mb) for split in ("train", "validation"))
     _type(module, params)
-    module.prepare(arrangement, seed=settings.seed, images=len(images), resumed=resumed)
     mix = None if params.mix is None else Mixing(params.mix, len(describe(prepared).classes))
-    train = Shuffled(images, params.batch_size, settings.seed, params.augment, mix, epoch=module.position.epoch, done=module.position.step, **arrangement.share)
+    train = Shuffled(images, params.batch_size, settings.seed, params.augment, mix, **arrangement.share)
+    module.prepare(arrangement, seed=settings.seed, images=len(images), steps=len(train), resumed=resumed)
+    train.epoch, train.done = module.position.epoch, module.position.step
     keeper = Keeper(checkpoints, tracker, prefix, name)
     lightning = trainer(
         max_epochs=params.epochs,
@@ -57,12 +56,13 @@ def fit(
         **arrangement.strategy_settings(),
     )
     progress = lightning.fit_loop.epoch_progress.current
-    progress.ready = progress.started = progress.processed = progress.completed = module.position.epoch
+    for counter in ("ready", "started", "processed", "completed"):
+        setattr(progress, counter, module.position.epoch)
     module.train()  # a model from disk is in eval mode, and Lightning keeps the mode that it finds
     with settings.clock.part("fit"), STOP.deferred():
         try:
             lightning.fit(module, arrangement.loader(train), Ordered(held_out, EVALUATION_BATCH, **arrangement.share))
-        except NotFinite as error:
+        except NotFiniteError as error:
             raise _undefined(error, module, checkpoints) from error
         except RuntimeError as error:
             raise _lost(error, settings) or error from error
@@ -76,15 +76,22 @@ def arranged(params: Fit, settings: Settings) -> Arrangement:
     """The way in which the processes of `settings` train.
 
     Raises:
-        SlimlineError: updates that a strategy cannot give.
+        SlimlineError: what needs a whole network, under a strategy that cuts it.
     """
-    strategy = settings.hardware.strategy
+    strategy: Spec = settings.hardware.strategy  # type: ignore[assignment]
     if params.synchrony is None:
-        return build(STRATEGIES, strategy, settings.world, settings.hardware)  # type: ignore[no-any-return]
+        arrangement: Arrangement = build(STRATEGIES, strategy, settings.world, settings.hardware)
+        unfit = [name for name, asked in (("ema", params.ema), ("compile", params.compile), ("precision", params.precision in (16, "bf16"))) if asked]
+        if unfit and not arrangement.whole_network and not settings.world.alone:
+            raise SlimlineError(
+                f"fit.{unfit[0]} needs the whole network in each process, which hardware.strategy {strategy['name']} cuts; "
+                f"make that ddp, or leave fit.{unfit[0]} out"
+            )
+        return arrangement
     if strategy["name"] != "ddp":
         raise SlimlineError(
-            f"fit.synchrony is {params.synchrony['name']}, which needs the whole network in each process, but hardware.strategy is {strategy['name']}; "
-            "make it ddp, or fit.synchrony null"
+            f"fit.synchrony is {params.synchrony['name']}, which needs the whole network in each process, but hardware.strategy is "
+            f"{strategy['name']}; make it ddp, or fit.synchrony null"
         )
     return build(SYNCHRONY, params.synchrony, settings.world, settings.hardware)  # type: ignore[no-any-return]
 
@@ -99,12 +106,12 @@ def _type(module: Classifier, params: Fit) -> None:
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _undefined(error: NotFinite, module: Classifier, checkpoints: Checkpoints | None) -> SlimlineError:
+def _undefined(error: NotFiniteError, module: Classifier, checkpoints: Checkpoints | None) -> SlimlineError:
     newest = checkpoints.newest if checkpoints is not None else None
     kept = f"the last good checkpoint is {newest}" if newest else "no checkpoint was due yet"
     return SlimlineError(
-        f"the loss became {error.value} in epoch {module.current_epoch + 1} at step {error.step + 1}, at a learning rate of {module.updates.rate:.3g}; "
-        f"nothing of it was saved ({kept}); lower fit.optimizer.lr, or set fit.clip_norm"
+        f"the loss became {error.value} in epoch {module.current_epoch + 1} at step {error.step + 1}, at a learning rate of "
+        f"{module.updates.rate:.3g}; nothing of it was saved ({kept}); lower fit.optimizer.lr, or set fit.clip_norm"
     )
 
 

@@ -65,4 +65,5 @@ class Keeper(pl.Callback):
         updates = module.arrangement.state(module.updates)
         course = module.course()
         if self.checkpoints is not None and module.arrangement.world.first:
-            self.checkpoints.save(*course["position"], {"course": course, "updates": updates})
+            epoch, step = course["position"]
+            self.checkpoints.save(epoch, step, {"course": course, "updates": updates})

@@ -9,7 +9,7 @@ WINDOW = 32
 """Steps between two looks. A look at every step would have a GPU wait for the processor."""
 
 
-class NotFinite(ArithmeticError):
+class NotFiniteError(ArithmeticError):
     """A loss that is infinite or no number. `step` counts from 0 within the epoch."""
 
     def __init__(self, step: int, value: float) -> None:
@@ -29,7 +29,7 @@ class Losses:
     def add(self, loss: Tensor) -> None:
         """
         Raises:
-            NotFinite: one of the last losses.
+            NotFiniteError: one of the last losses.
         """
         self._window[self._filled] = loss
         self._filled += 1
@@ -40,11 +40,11 @@ class Losses:
         """The sum so far.
 
         Raises:
-            NotFinite: one of the losses since the last look.
+            NotFiniteError: one of the losses since the last look.
         """
         for value in self._window[: self._filled].tolist():
             if not math.isfinite(value):
-                raise NotFinite(self.steps, value)
+                raise NotFiniteError(self.steps, value)
             self.total += value
             self.steps += 1
         self._filled = 0

@@ -27,7 +27,7 @@ from slimline.runtime.refusal import refusing
 from slimline.runtime.settings import Made, Settings
 from slimline.runtime.stopping import STOP, Stopped, end_with, starters
 from slimline.runtime.world import World
-from slimline.tracking import Tracker
+from slimline.tracking import Status, Tracker
 from slimline.tracking.memory import MemoryTracker
 
 Run = Callable[[Any, Settings, Paths, Tracker], Made]
@@ -93,7 +93,7 @@ def _refuse_what_is_not_there(hardware: Hardware, world: World) -> None:
         )
     if not world.alone and asked not in (1, world.ranks):
         raise SlimlineError(
-            f"hardware asks for {hardware.devices} devices on {hardware.nodes} nodes, but the launcher started {world.ranks} processes; make them equal"
+            f"hardware asks for {hardware.devices} devices on {hardware.nodes} nodes, the launcher started {world.ranks} processes; make them equal"
         )
 
 
@@ -143,7 +143,7 @@ def _run(stage: str, params: Params, block: str, schema: type[Block], run: Run, 
     settings = Settings(params.seed, hardware, world, place, clock)
     with clock.part("track"):
         tracker = _tracker(stage, params.block("tracking", Tracking), paths, identity) if identity is not None else MemoryTracker()
-    status = "FAILED"
+    status: Status = "FAILED"
     try:
         with clock.part("track"):
             tracker.params({"seed": params.seed, block: plain(own)})
@@ -186,7 +186,7 @@ def _use(seed: int, hardware: Hardware) -> None:
 
     torch.set_num_threads(hardware.threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # it guards against reading what was never written, at a price in time
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it guards against reading what was never written, at a price in time
     torch.backends.cudnn.benchmark = False
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     random.seed(seed)

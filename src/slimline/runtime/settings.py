@@ -10,7 +10,7 @@ import torch
 from slimline.params.hardware import Hardware
 from slimline.runtime.checkpoints import Place
 from slimline.runtime.clock import Clock
-from slimline.runtime.world import World
+from slimline.runtime.world import ALONE, World
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ class Settings:
 
     seed: int
     hardware: Hardware
-    world: World = World()
+    world: World = ALONE
     place: Place | None = None
     clock: Clock = field(default_factory=Clock)
 

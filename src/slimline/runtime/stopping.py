@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 import psutil
@@ -89,5 +90,5 @@ def starters() -> list[int]:
     if parent is None:
         return []
     words = parent.cmdline()
-    grandparent = parent.parent() if len(words) > 1 and os.path.basename(words[0]) in SHELLS and words[1] == "-c" else None
+    grandparent = parent.parent() if len(words) > 1 and Path(words[0]).name in SHELLS and words[1] == "-c" else None
     return [parent.pid, *([grandparent.pid] if grandparent else [])]

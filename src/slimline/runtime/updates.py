@@ -1,5 +1,6 @@
 """From a batch to new weights: forward, backward, clipping, the optimizer's step, the schedule, the moving average."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,10 @@ from slimline.registry import bind
 from slimline.runtime.schedules import SCHEDULES
 
 MIXED = {16: torch.float16, "bf16": torch.bfloat16}
+
+
+def _as_it_is(norm: Tensor) -> Tensor:
+    return norm
 
 
 class Updates:
@@ -32,6 +37,7 @@ class Updates:
         self.factor = bind(SCHEDULES, fit.schedule)
         self.rates = [group["lr"] for group in optimizer.param_groups]
         self.clip_norm = fit.clip_norm
+        self.whole_norm: Callable[[Tensor], Tensor] = _as_it_is  # else, where this process has but a part of the gradient
         self.dtype = torch.float64 if fit.precision == 64 else torch.float32
         self.mixed = MIXED.get(fit.precision)
         self.device = device
@@ -80,7 +86,8 @@ class Updates:
         """Use the gradients, then let them go."""
         if self.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+            norm = self.whole_norm(nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
+            nn.utils.clip_grads_with_norm_(self.parameters, self.clip_norm, norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()

@@ -99,6 +99,14 @@ class World:
         dist.gather_object(value, values if self.first else None)
         return values if self.first else []
 
+    def everyones(self, value: Any) -> list[Any]:
+        """Everyone's `value` in the order of ranks, for all."""
+        if self.alone:
+            return [value]
+        values: list[Any] = [None] * self.ranks
+        dist.all_gather_object(values, value)
+        return values
+
     def scattered(self, values: list[Any]) -> Any:
         """One of the first process's `values` for each."""
         if self.alone:
@@ -106,3 +114,7 @@ class World:
         box = [None]
         dist.scatter_object_list(box, values if self.first else None)
         return box[0]
+
+
+ALONE = World()
+"""One process by itself."""

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 """How a run ended; KILLED by a signal, to be gone on with."""
 

@@ -1,6 +1,6 @@
 """What every way of training in several processes must answer."""
 
-from abc import ABC, abstractmethod
+import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,13 +22,16 @@ def device_of(world: World, hardware: Hardware) -> torch.device:
     return torch.device("cuda", world.local_rank) if hardware.on_cuda() else torch.device("cpu")
 
 
-class Arrangement(ABC):
-    """One network in one or several processes.
+class Arrangement:
+    """One network in one or several processes; each answer here is that of one process alone, or of all doing the same.
 
     Args:
         world: these processes.
         hardware: where they run.
     """
+
+    whole_network = True
+    """Whether each process holds all of the network while it trains."""
 
     def __init__(self, world: World, hardware: Hardware) -> None:
         self.world = world
@@ -63,7 +66,10 @@ class Arrangement(ABC):
         """The batches that this process trains on."""
         return train
 
-    @abstractmethod
+    def step_of(self, index: int) -> int:
+        """Which step of the epoch Lightning's batch number `index` belongs to."""
+        return index
+
     def step(self, updates: Updates, batch: Batch, weight: float, backward: Any) -> Tensor:
         """One update by this process's part of a batch; returns its loss, a mean over that part.
 
@@ -71,6 +77,10 @@ class Arrangement(ABC):
             weight: this part's share of the whole batch, times the number of processes.
             backward: Lightning's way to call `backward`.
         """
+        loss = updates.loss(*batch)
+        backward(updates.scaled(loss if weight == 1.0 else loss * weight))
+        updates.apply()
+        return loss.detach()
 
     def agree(self, wish: int) -> int:
         """The largest of everyone's `wish` of the step before: the same number for all, at the same step.
@@ -99,6 +109,13 @@ class Arrangement(ABC):
     def equalize(self, updates: Updates) -> None:
         """Before a validation: what the processes hold of the same network becomes the same."""
 
+    def share_buffers(self, updates: Updates) -> None:
+        """The first process's statistics of batch norms become everyone's."""
+        if self.world.alone:
+            return
+        for buffer in updates.validated.buffers():
+            dist.broadcast(buffer, src=0)
+
     def logits(self, model: nn.Module, images: Tensor) -> Tensor | None:
         """What `model` answers; None where another process has the answer."""
         return model(images)
@@ -122,3 +139,24 @@ class Arrangement(ABC):
     def report(self) -> dict[str, Any]:
         """What there is to say of the way it was trained."""
         return {}
+
+
+class Gathering(Arrangement):
+    """An arrangement whose processes differ: a checkpoint holds what each of them has."""
+
+    def state(self, updates: Updates) -> dict[str, Any]:
+        return {"parts": self.world.gathered(updates.state())}
+
+    def load(self, updates: Updates, state: dict[str, Any] | None) -> None:
+        updates.load(self.world.scattered(state["parts"] if state is not None else []))
+
+
+def blueprint(model: nn.Module) -> nn.Module:
+    """A copy of `model` whose parameters have shapes and no memory; buffers are copied as they are."""
+    empty = {id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, empty)
+
+
+def rebuilt(plan: nn.Module) -> nn.Module:
+    """The network of a `blueprint`, its parameters still to be set."""
+    return plan._apply(lambda tensor: torch.empty_like(tensor, device="cpu") if tensor.is_meta else tensor)

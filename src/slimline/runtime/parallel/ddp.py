@@ -3,12 +3,9 @@
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from pytorch_lightning.plugins.environments import TorchElasticEnvironment
 from pytorch_lightning.strategies import DDPStrategy, Strategy
-from torch import Tensor
 
-from slimline.data.batches import Batch
 from slimline.runtime.parallel.arrangement import Arrangement
 from slimline.runtime.updates import Updates
 
@@ -29,14 +26,5 @@ class Ddp(Arrangement):
     def strategy_settings(self) -> dict[str, Any]:
         return {"devices": self.world.local_ranks, "num_nodes": self.world.ranks // self.world.local_ranks}
 
-    def step(self, updates: Updates, batch: Batch, weight: float, backward: Any) -> Tensor:
-        loss = updates.loss(*batch)
-        backward(updates.scaled(loss if weight == 1.0 else loss * weight))
-        updates.apply()
-        return loss.detach()
-
     def equalize(self, updates: Updates) -> None:
-        if self.world.alone:
-            return
-        for buffer in updates.validated.buffers():
-            dist.broadcast(buffer, src=0)
+        self.share_buffers(updates)

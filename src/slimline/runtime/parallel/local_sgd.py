@@ -1,0 +1,58 @@
+"""Local SGD (Stich, "Local SGD Converges Fast and Communicates Little", 2019; Lin et al., "Don't Use Large Mini-Batches, Use Local SGD", 2020)."""
+
+from typing import Annotated, Any
+
+import torch.distributed as dist
+from pydantic import Field
+from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.post_localSGD_hook import PostLocalSGDState, post_localSGD_hook
+from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
+from torch.distributed.algorithms.model_averaging.utils import average_parameters
+from torch.nn.parallel import DistributedDataParallel
+
+from slimline.data.batches import Batch
+from slimline.params.hardware import Hardware
+from slimline.runtime.parallel.arrangement import Gathering
+from slimline.runtime.parallel.ddp import Ddp
+from slimline.runtime.updates import Updates
+from slimline.runtime.world import World
+
+
+class LocalSgd(Gathering, Ddp):
+    """Each process takes steps of its own; every `period` steps, and before each validation, their weights are averaged.
+
+    Args:
+        period: steps between two averages; 1 is synchronous for plain gradient descent.
+        warm_up: synchronous steps before the first step of its own (post-local SGD).
+    """
+
+    def __init__(self, world: World, hardware: Hardware, *, period: Annotated[int, Field(ge=1)], warm_up: Annotated[int, Field(ge=0)] = 0) -> None:
+        super().__init__(world, hardware)
+        self.warm_up = warm_up
+        self.averager = PeriodicModelAverager(period=period, warmup_steps=warm_up) if not world.alone else None
+
+    def begin(self, updates: Updates, network: nn.Module, objective: nn.Module) -> None:
+        if self.world.alone:
+            return
+        assert isinstance(network, DistributedDataParallel)
+        state = PostLocalSGDState(process_group=None, subgroup=None, start_localSGD_iter=self.warm_up, post_local_gradient_allreduce=False)
+        network.register_comm_hook(state, post_localSGD_hook)
+        self._hook = state
+
+    def step(self, updates: Updates, batch: Batch, weight: float, backward: Any) -> Tensor:
+        loss = super().step(updates, batch, weight, backward)
+        if self.averager is not None:
+            self.averager.average_parameters(iter(updates.parameters))
+        return loss
+
+    def load(self, updates: Updates, state: Any) -> None:
+        super().load(updates, state)
+        if self.averager is not None:
+            self.averager.step = self._hook.iter = updates.done
+
+    def equalize(self, updates: Updates) -> None:
+        if self.world.alone:
+            return
+        for model in {updates.model, updates.validated}:
+            average_parameters(iter([p for p in model.parameters() if p.requires_grad or model is not updates.model]), dist.group.WORLD)  # type: ignore[arg-type]
+        super().equalize(updates)

@@ -1,0 +1,131 @@
+"""A training in several real processes, for the tests of the arrangements: `train(folder, ranks, …)`, and the program that each runs."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from slimline.distillation.taught import Taught
+from slimline.models.network import network
+from slimline.params.fit import Fit
+from slimline.params.hardware import Hardware
+from slimline.runtime.checkpoints import Place, key
+from slimline.runtime.classifier import Classifier
+from slimline.runtime.fit import fit
+from slimline.runtime.launch import free_port
+from slimline.runtime.objectives import LabelsAlone
+from slimline.runtime.settings import Settings
+from slimline.runtime.stopping import STOP
+from slimline.runtime.world import World
+from slimline.tracking.memory import MemoryTracker
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the processes of one training left: a curve each, and the weights that they agree on."""
+
+    curves: list[list[list[float]]]
+    states: list[dict[str, Tensor]]
+    reports: list[dict[str, Any]]
+
+
+def train(folder: Path, prepared: Path, ranks: int, *, model: Mapping[str, Any], fit: Mapping[str, Any], **more: Any) -> Result:
+    """Train in `ranks` processes, as `model`, `fit` and `more` (`hardware`, `taught`, `stop_after`) say.
+
+    Raises:
+        AssertionError: a process failed, with what all of them printed.
+    """
+    done = start(folder, prepared, ranks, model=model, fit=fit, **more)
+    texts = [process.communicate(timeout=300)[0] for process in done]
+    assert all(process.returncode == 0 for process in done), "\n".join(texts)
+    return Result(
+        [json.loads((folder / f"{rank}.json").read_text())["curve"] for rank in range(ranks)],
+        [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(ranks)],
+        [json.loads((folder / f"{rank}.json").read_text())["report"] for rank in range(ranks)],
+    )
+
+
+def start(folder: Path, prepared: Path, ranks: int, **settings: Any) -> list[subprocess.Popen[str]]:
+    """The processes of `train`, running."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "task.json").write_text(json.dumps({"prepared": str(prepared), **settings}))
+    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+    return [
+        subprocess.Popen(
+            [sys.executable, __file__, str(folder)],
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(ranks)
+    ]
+
+
+class Plain(nn.Module):
+    """Layers without statistics, cut anywhere."""
+
+    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: int = 12) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(input_shape[0], width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2)
+        )
+        self.flatten = nn.Flatten()
+        self.classifier = nn.Linear(4 * width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.flatten(self.body(x)))
+
+
+class Slow(nn.Module):
+    """Raises SIGTERM in its own process at a chosen forward pass in training."""
+
+    def __init__(self, model: nn.Module, at: int) -> None:
+        super().__init__()
+        self.model, self.at, self.calls = model, at, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += self.training
+        if self.calls == self.at:
+            os.kill(os.getpid(), 15)
+        return self.model(x)
+
+
+def main(folder: Path) -> None:
+    task = json.loads((folder / "task.json").read_text())
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    STOP.listen()
+    world = World.of(os.environ)
+    world.join()
+    params = Fit.model_validate(task["fit"])
+    hardware = Hardware.model_validate({"threads": 1, "accelerator": "cpu"} | task.get("hardware", {}))
+    place = Place(folder / "checkpoints", key("one", hardware, world), 1e9)
+    settings = Settings(task.get("seed", 0), hardware, world, place)
+
+    def made(spec: Mapping[str, Any]) -> nn.Module:
+        torch.manual_seed(task.get("seed", 0))
+        return network(spec, tuple(task.get("shape", (1, 8, 8))), task.get("classes", 3), (0.4,), (0.3,))
+
+    model = made(task["model"])
+    if world.rank == task.get("stopped_rank", 0) and task.get("stop_after"):
+        model = Slow(model, task["stop_after"])
+    objective: nn.Module = LabelsAlone(params.label_smoothing)
+    if "taught" in task:
+        objective = Taught(made(task["taught"]["model"]), task["taught"]["loss"])
+    module = Classifier(model, params, objective)
+    fit(module, Path(task["prepared"]), params, settings, tracker=MemoryTracker())
+    curve = [[row.train_loss, row.val_loss, row.val_accuracy] for row in module.history]
+    (folder / f"{world.rank}.json").write_text(json.dumps({"curve": curve, "report": module.arrangement.report()}))
+    torch.save(module.model.state_dict(), folder / f"{world.rank}.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
