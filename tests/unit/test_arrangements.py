@@ -10,9 +10,10 @@ import torch
 
 import tiny
 import together
+from slimline.data.prepared import describe
 
 MODEL = {"name": "together:Plain"}
-FIT = {
+FIT: dict[str, Any] = {
     "epochs": 3,
     "batch_size": 16,
     "precision": 64,
@@ -26,6 +27,11 @@ FIT = {
 def prepared() -> Iterator[Path]:
     with tiny.prepared(tiny.items(150, classes=3)) as made:
         yield made.folder
+
+
+def steps(prepared: Path) -> int:
+    """Of a whole training."""
+    return FIT["epochs"] * -(-describe(prepared).counts["train"] // FIT["batch_size"])
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +49,32 @@ def test_two_processes_follow_the_curve_of_one(strategy: dict[str, Any], prepare
         assert state.keys() == alone.states[0].keys()
         for name, tensor in state.items():
             torch.testing.assert_close(tensor, alone.states[0][name], rtol=1e-5, atol=1e-7)
+
+
+def test_one_worker_and_its_parameter_server_take_the_steps_of_one_process(prepared: Path, alone: together.Result, tmp_path: Path) -> None:
+    server = together.train(tmp_path, prepared, 1, model=MODEL, fit={**FIT, "synchrony": {"name": "asynchronous"}})
+    np.testing.assert_allclose(server.curves[0], alone.curves[0], rtol=1e-9)
+    assert server.reports[0]["staleness"] == {"0": steps(prepared)}, "a worker alone meets no weights that others have moved"
+
+
+def test_two_workers_share_an_epoch_without_waiting_and_agree_at_its_end(prepared: Path, tmp_path: Path) -> None:
+    fit = {**FIT, "ema": 0.9, "synchrony": {"name": "asynchronous"}}
+    two = together.train(tmp_path, prepared, 2, model=MODEL, fit=fit)
+    assert two.curves[0] == two.curves[1]
+    assert all(torch.equal(two.states[0][name], two.states[1][name]) for name in two.states[0])
+    assert sum(two.reports[0]["staleness"].values()) == 2 * steps(prepared), "every part of every batch is used once"
+    assert two.curves[0][-1][0] < two.curves[0][0][0], "it learns"
+
+
+def test_local_steps_with_an_average_at_each_are_synchronous_descent(prepared: Path, alone: together.Result, tmp_path: Path) -> None:
+    """Averaging weights after a plain step is a step along the averaged gradient (momentum aside)."""
+    plain = {**FIT, "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.0}}
+    one = together.train(tmp_path / "one", prepared, 1, model=MODEL, fit=plain)
+    two = together.train(tmp_path / "two", prepared, 2, model=MODEL, fit={**plain, "synchrony": {"name": "local_sgd", "period": 1}})
+    np.testing.assert_allclose(two.curves[0], one.curves[0], rtol=1e-9)
+
+
+def test_longer_periods_leave_the_synchronous_course_and_still_end_alike_everywhere(prepared: Path, alone: together.Result, tmp_path: Path) -> None:
+    two = together.train(tmp_path, prepared, 2, model=MODEL, fit={**FIT, "synchrony": {"name": "local_sgd", "period": 4}})
+    assert two.curves[0] == two.curves[1] != alone.curves[0]
+    assert all(torch.equal(two.states[0][name], two.states[1][name]) for name in two.states[0])

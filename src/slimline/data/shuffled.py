@@ -83,14 +83,18 @@ class Shuffled:
         yield from self.batches(range(done, len(self)))
 
     def batches(self, steps: Iterable[int]) -> Iterator[Batch]:
-        """The batches of the chosen steps of this pass; the next one is of the next pass."""
+        """The batches of the chosen steps of this pass; the next call is about the next pass."""
+        return self.parts((step, self.rank) for step in steps)
+
+    def parts(self, places: Iterable[tuple[int, int]]) -> Iterator[Batch]:
+        """Batches of this pass by step and part, whoever's part that is."""
         order = torch.randperm(len(self.images), generator=self._generator()).to(self.images.home)
         transforms = [build(AUGMENTATIONS, spec, self._draws(f"augment {place}")) for place, spec in enumerate(self.augment)]
         mix = None if self.mix is None else build(MIXES, self.mix.spec, self._draws("mix"))
         partners = self._draws("partner")
         self.epoch += 1
         whole = order.split(self.batch_size)
-        parts = (whole[step].tensor_split(self.ranks)[self.rank] for step in steps)
+        parts = (whole[step].tensor_split(self.ranks)[part] for step, part in places)
         if mix is not None:
             parts = (torch.cat([own, partners.integers(own, 1, len(self.images))[:, 0]]) for own in parts)
 

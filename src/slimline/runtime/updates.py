@@ -33,6 +33,7 @@ class Updates:
 
     def __init__(self, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer, fit: Fit, steps: int, device: torch.device) -> None:
         self.model, self.objective, self.optimizer = model, objective, optimizer
+        self.fit = fit
         self.steps, self.done = steps, 0
         self.factor = bind(SCHEDULES, fit.schedule)
         self.rates = [group["lr"] for group in optimizer.param_groups]

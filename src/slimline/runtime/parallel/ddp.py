@@ -21,7 +21,7 @@ class Ddp(Arrangement):
             return super().lightning()
         devices = [torch.device(self.device.type, index) if self.device.type == "cuda" else self.device for index in range(self.world.local_ranks)]
         # Statistics need not travel at every step: `equalize` sends them where they are looked at.
-        return DDPStrategy(parallel_devices=devices, cluster_environment=TorchElasticEnvironment(), broadcast_buffers=False)
+        return DDPStrategy(parallel_devices=devices, cluster_environment=TorchElasticEnvironment(), forward_sync_buffers=False)
 
     def strategy_settings(self) -> dict[str, Any]:
         return {"devices": self.world.local_ranks, "num_nodes": self.world.ranks // self.world.local_ranks}

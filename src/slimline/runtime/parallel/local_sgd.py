@@ -2,11 +2,9 @@
 
 from typing import Annotated, Any
 
-import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.post_localSGD_hook import PostLocalSGDState, post_localSGD_hook
-from torch.distributed.algorithms.model_averaging.averagers import PeriodicModelAverager
 from torch.distributed.algorithms.model_averaging.utils import average_parameters
 from torch.nn.parallel import DistributedDataParallel
 
@@ -16,6 +14,9 @@ from slimline.runtime.parallel.arrangement import Gathering
 from slimline.runtime.parallel.ddp import Ddp
 from slimline.runtime.updates import Updates
 from slimline.runtime.world import World
+
+EVERYONE: Any = None
+"""How torch names the group of all processes."""
 
 
 class LocalSgd(Gathering, Ddp):
@@ -29,7 +30,7 @@ class LocalSgd(Gathering, Ddp):
     def __init__(self, world: World, hardware: Hardware, *, period: Annotated[int, Field(ge=1)], warm_up: Annotated[int, Field(ge=0)] = 0) -> None:
         super().__init__(world, hardware)
         self.warm_up = warm_up
-        self.averager = PeriodicModelAverager(period=period, warmup_steps=warm_up) if not world.alone else None
+        self.period = period
 
     def begin(self, updates: Updates, network: nn.Module, objective: nn.Module) -> None:
         if self.world.alone:
@@ -41,18 +42,18 @@ class LocalSgd(Gathering, Ddp):
 
     def step(self, updates: Updates, batch: Batch, weight: float, backward: Any) -> Tensor:
         loss = super().step(updates, batch, weight, backward)
-        if self.averager is not None:
-            self.averager.average_parameters(iter(updates.parameters))
+        if not self.world.alone and updates.done >= self.warm_up and (updates.done - self.warm_up) % self.period == 0:
+            average_parameters(iter(updates.parameters), EVERYONE)
         return loss
 
     def load(self, updates: Updates, state: Any) -> None:
         super().load(updates, state)
-        if self.averager is not None:
-            self.averager.step = self._hook.iter = updates.done
+        if not self.world.alone:
+            self._hook.iter = updates.done
 
     def equalize(self, updates: Updates) -> None:
         if self.world.alone:
             return
         for model in {updates.model, updates.validated}:
-            average_parameters(iter([p for p in model.parameters() if p.requires_grad or model is not updates.model]), dist.group.WORLD)  # type: ignore[arg-type]
+            average_parameters(iter([p for p in model.parameters() if p.requires_grad or model is not updates.model]), EVERYONE)
         super().equalize(updates)

@@ -1,0 +1,172 @@
+"""Asynchronous gradient descent over a parameter server (Dean et al., "Large Scale Distributed Deep Networks", 2012: Downpour SGD)."""
+
+import multiprocessing
+import secrets
+import socket
+from collections import deque
+from collections.abc import Iterator
+from multiprocessing.connection import Client, Connection
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from slimline.data.batches import Batch
+from slimline.data.shuffled import Shuffled
+from slimline.params.hardware import Hardware
+from slimline.runtime.parallel.arrangement import Arrangement
+from slimline.runtime.parallel.server import CLAIM, LOAD, OPEN, PULL, PUSH, REPORT, STATE, Group, hear, serve, tell
+from slimline.runtime.updates import Updates
+from slimline.runtime.world import World
+
+
+class Asynchronous(Arrangement):
+    """Workers compute gradients of parts of batches; a server in a process of its own applies each one when it comes.
+
+    No worker waits for another: each claims the next part of the epoch that nobody has, takes the weights as they stand, and pushes its
+    gradient, which meets weights that others have moved meanwhile. How many updates that were is the gradient's staleness. Workers meet
+    where an epoch ends, to validate the same weights.
+
+    A part is a batch cut by the number of workers, and each update is that much smaller, so that an epoch moves the weights as far
+    as a synchronous one does. The course of events decides the result: no two runs give the same bytes.
+    """
+
+    def __init__(self, world: World, hardware: Hardware) -> None:
+        super().__init__(world, hardware)
+        self._claimed: deque[int] = deque()
+        self._version = 0
+        self._agreed = 0
+        self._wish = 0
+        self._tickets = 0
+
+    def begin(self, updates: Updates, network: nn.Module, objective: nn.Module) -> None:
+        self._updates = updates
+        host = socket.gethostname() if self.world.ranks > self.world.local_ranks else "127.0.0.1"
+        meeting: Any = None
+        if self.world.first:
+            groups = [
+                Group([tuple(p.shape) for p in group["params"]], group["weight_decay"], rate / self.world.ranks)
+                for group, rate in zip(updates.optimizer.param_groups, updates.rates, strict=True)
+            ]
+            meeting = _started_server(host, groups, updates, self.world.ranks)
+        if updates.average is not None:
+            # The server's order is the optimizer's; weights of the objective have no average, so that their place is filled by themselves.
+            twins = dict(zip(map(id, updates.model.parameters()), updates.average.module.parameters(), strict=True))
+            self._averaged = [twins.get(id(p), p.detach().clone()) for p in updates.parameters]
+        address, key = self.world.firsts(meeting)
+        self._server: Connection[Any, Any] = Client(address, authkey=key)
+        if self.world.first:
+            self._ask(LOAD, {"updates": None, "vector": parameters_to_vector(updates.parameters).detach().cpu()})
+            self._ask(OPEN, self._tickets)
+        self._everyone()
+        self._pull()
+
+    def loader(self, train: Shuffled) -> Any:
+        return _Claims(train, self)
+
+    def claims(self) -> Iterator[tuple[int, int]]:
+        """Step and part of what this worker is to do next, until the epoch's are all taken."""
+        while (ticket := self._ask(CLAIM, None)) is not None:
+            step, part = divmod(ticket, self.world.ranks)
+            self._claimed.append(step)
+            yield step, part
+
+    def open(self, tickets: int) -> None:
+        """An epoch of so many parts begins."""
+        self._tickets = tickets
+
+    def step_of(self, index: int) -> int:
+        return self._claimed.popleft()
+
+    def step(self, updates: Updates, batch: Batch, weight: float, backward: Any) -> Tensor:
+        loss = updates.loss(*batch)
+        backward(loss if weight == 1.0 else loss * weight)
+        gradient = torch.cat([p.grad.flatten() if p.grad is not None else torch.zeros_like(p).flatten() for p in updates.parameters])
+        updates.optimizer.zero_grad()
+        self._take(self._ask(PUSH, (self._version, self._wish, gradient.cpu())))
+        return loss.detach()
+
+    def agree(self, wish: int) -> int:
+        self._wish = wish
+        # A checkpoint of the server's weights is the first process's affair; the end is everyone's.
+        return max(wish, self._agreed)
+
+    def equalize(self, updates: Updates) -> None:
+        self._everyone()
+        if self.world.first:
+            self._ask(OPEN, self._tickets)
+        self._pull()
+        self.share_buffers(updates)
+
+    def state(self, updates: Updates) -> dict[str, Any]:
+        return {**updates.state(), **self._ask(STATE, None)} if self.world.first else {}
+
+    def load(self, updates: Updates, state: dict[str, Any] | None) -> None:
+        if state is not None:
+            self._ask(LOAD, {"updates": state["server"], "vector": state["vector"], "next": state["next"]})
+        shared = self.world.firsts(None if state is None else {name: state[name] for name in ("model", "objective", "average")})
+        updates.model.load_state_dict(shared["model"])
+        updates.objective.load_state_dict(shared["objective"])
+        if updates.average is not None:
+            updates.average.load_state_dict(shared["average"])
+        self._pull()
+
+    def settle(self) -> None:
+        self._everyone()
+        self._report = self._ask(REPORT, None)
+        self._server.close()
+
+    def report(self) -> dict[str, Any]:
+        return {"staleness": self._report}
+
+    def _everyone(self) -> None:
+        if not self.world.alone:
+            dist.barrier()
+
+    def _ask(self, what: str, content: Any) -> Any:
+        tell(self._server, (what, content))
+        return hear(self._server)
+
+    def _pull(self) -> None:
+        self._take(self._ask(PULL, None))
+
+    def _take(self, answer: tuple[int, int, Tensor, Tensor | None]) -> None:
+        self._version, self._agreed, vector, average = answer
+        updates = self._updates
+        vector_to_parameters(vector.to(self.device), updates.parameters)
+        updates.done = self._version
+        if average is not None:
+            vector_to_parameters(average.to(self.device), self._averaged)
+
+
+class _Claims:
+    """The batches that a worker claims, as Lightning wants them: as many as all workers have together, None for those of the others."""
+
+    def __init__(self, train: Shuffled, arrangement: Asynchronous) -> None:
+        self.train, self.arrangement = train, arrangement
+        arrangement.open(len(self))
+
+    def __len__(self) -> int:
+        return len(self.train) * self.train.ranks
+
+    def __iter__(self) -> Iterator[Batch | None]:
+        mine = 0
+        for batch in self.train.parts(self.arrangement.claims()):
+            mine += 1
+            yield batch
+        yield from [None] * (len(self) - mine)
+
+
+def _started_server(host: str, groups: list[Group], updates: Updates, workers: int) -> tuple[Any, bytes]:
+    """Start the server; its address, and the word that it lets workers in by."""
+    key = secrets.token_bytes(16)
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    fit = updates.fit
+    if fit.ema is not None:
+        fit = fit.model_copy(update={"ema": fit.ema ** (1 / workers)})  # as many more updates must forget as much
+    process = context.Process(target=serve, args=(theirs, host, key, workers, groups, fit, updates.steps * workers), daemon=True)
+    process.start()
+    return ours.recv(), key
