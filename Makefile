@@ -23,7 +23,7 @@ $(VENV)/installed: requirements.lock pyproject.toml
 
 repro: setup ## run what is stale of the pipeline, then show the result
 	$(BIN)/slimline check
-	$(BIN)/dvc repro
+	$(BIN)/slimline repro
 	@$(BIN)/slimline show
 
 test: setup ## the fast tests
@@ -46,4 +46,4 @@ ui: setup ## MLflow's pages on http://127.0.0.1:5000
 
 clean: ## remove the environment, caches and what the pipeline made; data/raw and the runs in mlflow.db stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache src/*.egg-info dvc_plots
-	git clean -fdXq data/prepared models metrics plots reports .dvc/cache .dvc/tmp
+	git clean -fdXq data/prepared models metrics plots reports .slimline .dvc/cache .dvc/tmp

@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands.add_parser("check", help="check params.yaml as a whole").set_defaults(run=check)
     commands.add_parser("show", help="table of the models that the last run made").set_defaults(run=show)
     commands.add_parser("record", help="write the last run into results.json and the table of README.md").set_defaults(run=record)
+    reproducing = commands.add_parser("repro", help="dvc repro, alone in the repository; a signal ends all of it, and the next one goes on")
+    reproducing.add_argument("arguments", nargs=argparse.REMAINDER, help="handed to dvc repro")
+    reproducing.set_defaults(run=repro)
     fetching = commands.add_parser("fetch", help="download a well-known data set into data/raw")
     fetching.add_argument("name", help=", ".join(WELL_KNOWN))
     fetching.set_defaults(run=fetch)
@@ -68,6 +71,14 @@ def check(paths: Paths, _given: argparse.Namespace) -> None:
     if not (paths.root / source).exists():
         raise SlimlineError(f"{paths.params}: data.source.path: '{source}' does not exist; put the images there or name another path")
     print(f"{paths.params}: no fault found")
+
+
+def repro(paths: Paths, given: argparse.Namespace) -> None:
+    """Run what is stale of the pipeline, and nothing beside it."""
+    from slimline.runtime.reproduction import reproduce
+
+    if code := reproduce(paths.root, given.arguments):
+        sys.exit(code)
 
 
 def fetch(paths: Paths, given: argparse.Namespace) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from slimline import artifacts
@@ -24,6 +25,7 @@ from slimline.report.page import page
 from slimline.runtime.fingerprint import git_state
 from slimline.runtime.settings import Made, Settings
 from slimline.runtime.trainer import trainer
+from slimline.runtime.world import World
 from slimline.tracking import Tracker
 
 REFERENCE = "teacher"
@@ -59,8 +61,6 @@ class Evaluate(pl.LightningModule):
     def __init__(self, candidates: dict[str, Candidate]) -> None:
         super().__init__()
         self.candidates = candidates
-        self.deployed: dict[str, Answers] = {}
-        self.rebuilt: dict[str, Answers] = {}
         self._batches: list[tuple[np.ndarray, dict[str, tuple[np.ndarray, np.ndarray]]]] = []
 
     def on_test_epoch_start(self) -> None:
@@ -68,14 +68,21 @@ class Evaluate(pl.LightningModule):
 
     def test_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
         images, labels = batch[0].cpu(), batch[1].cpu()
+        if len(labels) == 0:  # this process has no image left, another one has
+            return
         logits = {name: (one.deployed(images.numpy()), one.rebuilt(images).numpy()) for name, one in self.candidates.items()}
         self._batches.append((labels.numpy(), logits))
 
-    def on_test_epoch_end(self) -> None:
-        labels = np.concatenate([labels for labels, _ in self._batches])
-        for name in self.candidates:
-            deployed, rebuilt = (np.concatenate([logits[name][way] for _, logits in self._batches]) for way in (0, 1))
-            self.deployed[name], self.rebuilt[name] = Answers(deployed, labels), Answers(rebuilt, labels)
+    def answers(self, world: World) -> tuple[dict[str, Answers], dict[str, Answers]]:
+        """What each candidate answered to the whole split, deployed and rebuilt, in the split's order; nothing but in the first process."""
+        batches = [batch for part in world.gathered(self._batches) for batch in part]
+        if not batches:
+            return {}, {}
+        labels = np.concatenate([labels for labels, _ in batches])
+        deployed, rebuilt = (
+            {name: Answers(np.concatenate([logits[name][way] for _, logits in batches]), labels) for name in self.candidates} for way in (0, 1)
+        )
+        return deployed, rebuilt
 
 
 def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
@@ -84,15 +91,20 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     candidates = {name: Candidate.read(paths.model(name), data, settings.hardware.threads) for name in MODELS}
     module = Evaluate(candidates)
     by_split: dict[str, dict[str, Answers]] = {}
+    rebuilt: dict[str, Answers] = {}
+    world = settings.world
     for split in ("validation", "test"):
-        trainer().test(module, Ordered(load_split(paths.prepared, split), params.batch_size), verbose=False)
-        by_split[split] = dict(module.deployed)
+        batches = Ordered(load_split(paths.prepared, split), params.batch_size, rank=world.rank, ranks=world.ranks)
+        trainer(accelerator="cpu", devices=1, strategy=SingleDeviceStrategy()).test(module, batches, verbose=False)
+        by_split[split], rebuilt = module.answers(world)
+    if not world.first:
+        return Made((), {}, {})
     scorecard: dict[str, Any] = {
         "data": {"name": name_of(paths.origin), "classes": len(data.classes), **data.counts, "digest": data.digest},
         "models": {
             name: {
                 **score(by_split["validation"][name], by_split["test"][name], params.confidence),
-                "export_agreement": float((module.deployed[name].predicted == module.rebuilt[name].predicted).mean()),
+                "export_agreement": float((by_split["test"][name].predicted == rebuilt[name].predicted).mean()),
                 **asdict(measure(one.rebuilt, one.manifest.input_shape)),
                 "packed_bytes": one.files.packed.stat().st_size,
                 "onnx_bytes": one.files.onnx.stat().st_size,

@@ -28,6 +28,12 @@ from mlflow.utils.time import get_current_time_millis
 EXECUTION_TAG = "slimline.execution"
 STAGE_TAG = "slimline.stage"
 FINGERPRINT_TAG = "slimline.fingerprint"
+SUPERSEDES_TAG, SUPERSEDED_TAG = "slimline.supersedes", "slimline.superseded_by"
+"""A stage that is done again, by force or because DVC was killed before it noted the first time, names the run before, and is named by it."""
+
+EPOCHS = "train/loss"
+"""The metric that tells which epochs a run knows."""
+
 SQLITE = "sqlite:///"
 LONGEST_PARAM = 6000
 """MLflow refuses longer values."""
@@ -73,7 +79,8 @@ class MlflowTracker:
         self.broken = False
         self._largest_artifact = largest_artifact
         self._run = ""  # until it is opened
-        self._step = -1
+        self._step = -1  # of the last epoch that was told
+        self._told = -1  # the same, of a run that was cut off before: what it knows is not told again
         self._open(experiment, stage, execution, fingerprint, commit)
 
     @_forgiving
@@ -91,16 +98,28 @@ class MlflowTracker:
         self._parent = self._found(execution_tags) or self._create(f"pipeline {execution[:8]}", execution_tags | git)
         # A run of the very same work that did not end well was cut off: it is continued, not doubled.
         stage_tags = {EXECUTION_TAG: execution, STAGE_TAG: stage, FINGERPRINT_TAG: fingerprint, MLFLOW_PARENT_RUN_ID: self._parent}
-        self._run = self._found(stage_tags, "attributes.status != 'FINISHED'") or self._create(stage, stage_tags | git)
+        cut_off = self._found(stage_tags, "attributes.status != 'FINISHED'")
+        if cut_off is not None:
+            self._run = cut_off
+            self._step = self._told = max((entry.step for entry in self._client.get_metric_history(self._run, EPOCHS)), default=-1)
+        else:
+            earlier = self._search(stage_tags, "attributes.status = 'FINISHED'")
+            self._run = self._create(stage, stage_tags | git | ({SUPERSEDES_TAG: earlier} if earlier else {}))
+            if earlier:
+                self._client.set_tag(earlier, SUPERSEDED_TAG, self._run)
 
     def _found(self, tags: dict[str, str], *conditions: str) -> str | None:
-        """The first run with `tags`, reopened."""
+        """The last run with `tags`, reopened."""
+        found = self._search(tags, *conditions)
+        if found is not None:
+            self._client.update_run(found, status="RUNNING")
+        return found
+
+    def _search(self, tags: dict[str, str], *conditions: str) -> str | None:
+        """The last run with `tags`."""
         query = " and ".join([*(f"tags.`{name}` = '{value}'" for name, value in tags.items()), *conditions])
-        found = self._client.search_runs([self._experiment], query, ViewType.ACTIVE_ONLY, order_by=["attributes.start_time ASC"], max_results=1)
-        if not found:
-            return None
-        self._client.update_run(found[0].info.run_id, status="RUNNING")
-        return str(found[0].info.run_id)
+        found = self._client.search_runs([self._experiment], query, ViewType.ACTIVE_ONLY, order_by=["attributes.start_time DESC"], max_results=1)
+        return str(found[0].info.run_id) if found else None
 
     def _create(self, name: str, tags: dict[str, str]) -> str:
         run = self._client.create_run(self._experiment, run_name=name, tags={MLFLOW_RUN_NAME: name, "slimline.mlflow": mlflow.__version__, **tags})
@@ -114,6 +133,8 @@ class MlflowTracker:
     @_forgiving
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         # What is told without an epoch is final, so it comes after the last one: MLflow shows the newest step of a metric.
+        if step is not None and step <= self._told:
+            return
         self._step = self._step + 1 if step is None else step
         now = get_current_time_millis()
         self._client.log_batch(self._run, metrics=[Metric(name, float(value), now, self._step) for name, value in values.items()])

@@ -1,0 +1,101 @@
+"""`slimline repro`: `dvc repro`, alone in its workspace and ended as a whole."""
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+
+from slimline.errors import SlimlineError
+from slimline.paths import Paths, repository_root
+from slimline.runtime.stopping import GRACE
+
+POLL = 0.05
+PR_SET_PDEATHSIG = 1
+"""Linux's word for: tell me by a signal when my parent dies."""
+
+
+def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
+    """Run `dvc repro` with `arguments` in `workspace`; return its exit code, or 128 + signal.
+
+    A signal reaches every process that takes part, as SIGINT, which DVC waits through and stages end at with a checkpoint; who has not
+    ended after `GRACE` seconds is killed. When this returns none of them is left.
+
+    Raises:
+        SlimlineError: another one is at work in this repository.
+    """
+    with alone(repository_root(workspace)):
+        heard: list[int] = []
+
+        def hear(signum: int, _frame: FrameType | None) -> None:
+            heard.append(signum)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, hear)
+        # The stages' `python` is this one, not another on the PATH.
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dvc", "repro", *arguments], cwd=workspace, env=environment, start_new_session=True, preexec_fn=_end_with_parent
+        )
+        told = False
+        deadline = float("inf")
+        while process.poll() is None or (told and _lives(process.pid)):
+            if heard and not told:
+                told, deadline = True, time.monotonic() + GRACE + 1
+                _tell(process.pid, signal.SIGINT)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL)
+        _tell(process.pid, signal.SIGKILL)
+        code = process.wait()
+        while _lives(process.pid):
+            time.sleep(POLL)
+        return 128 + heard[0] if heard else code
+
+
+@contextmanager
+def alone(root: Path) -> Iterator[None]:
+    """The block runs while no other process works on the repository `root`, in this or in another container that shares it.
+
+    Raises:
+        SlimlineError: one does.
+    """
+    place = Paths(root).scratch
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "repro.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise SlimlineError(f"{root}: {lock.read().strip() or 'another process'} is at work here; wait for it, or end it") from error
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        yield
+
+
+def _end_with_parent() -> None:
+    """In the child: be told when this program is killed, since then nobody passes signals on."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _tell(group: int, signum: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(group, signum)
+
+
+def _lives(group: int) -> bool:
+    """Whether a process of `group` is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
