@@ -78,8 +78,16 @@ SLIPS = {
         "{name: shift, pixel: 1}",
         "teacher.fit.augment.0.pixel: no such parameter; did you mean pixels?",
     ),
-    "unknown plugin": ("resnet", "resnett", 'teacher.model.name: found "resnett"; did you mean resnet? allowed here: lenet300, mlp, mobilenet, resnet'),
-    "plugin without a name": ("{name: resnet,", "{", "teacher.model.name: found null; the name of a method is needed: lenet300, mlp, mobilenet, resnet"),
+    "unknown plugin": (
+        "resnet",
+        "resnett",
+        'teacher.model.name: found "resnett"; did you mean resnet? allowed here: lenet300, mlp, mobilenet, resnet',
+    ),
+    "plugin without a name": (
+        "{name: resnet,",
+        "{",
+        "teacher.model.name: found null; the name of a method is needed: lenet300, mlp, mobilenet, resnet",
+    ),
     "text for a plugin": ("{name: min_max}", "min_max", 'quantize.weights.scheme: found "min_max"; a mapping is needed'),
     "unimportable plugin": ("{name: min_max}", "{name: 'nowhere:x'}", "quantize.weights.scheme.name: cannot import 'nowhere:x'"),
     "text for a rate": ("lr: 0.003", 'lr: "1e-3"', 'teacher.fit.optimizer.lr: found "1e-3"; it should be a valid number'),
