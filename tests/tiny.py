@@ -16,16 +16,31 @@ from slimline.artifacts import Manifest
 from slimline.data.prepare.arrays import Prepared, prepare
 from slimline.data.prepare.divide import SPLITS
 from slimline.data.sources.item import Item, Membership
+from slimline.models import MODELS
 from slimline.models.network import network
+from slimline.models.norms import BATCH, NORMS
 from slimline.params.data import Data
+from slimline.registry import find, parameters_of
 
-MODEL = {"resnet": {"depth": 8, "width": 4}, "mobilenet": {"width": 8, "stages": [1, 2]}}
+MODEL = {"resnet": {"depth": 8, "width": 4}, "mobilenet": {"width": 8, "stages": [1, 2]}, "mlp": {"hidden": [24, 32]}}
+NORM = {"group": {"groups": 2}}
 LOSS = {"soft_hard": {"temperature": 3.0, "alpha": 0.7}}
 """Parameters of plugins that are too large, or incomplete, by default; a plugin that is not here is built as it stands."""
 
 
+NORMED = [name for name in sorted(MODELS) if "norm" in parameters_of(find(MODELS, name))]
+ZOO = [*sorted(MODELS), *(f"{name} {norm}" for name in NORMED for norm in sorted(NORMS) if norm != BATCH["name"])]
+"""Every network of the zoo, and those with norms once more with each that is not their default."""
+
+
+def norm_spec(name: str) -> dict[str, Any]:
+    return {"name": name, **NORM.get(name, {})}
+
+
 def model_spec(name: str) -> dict[str, Any]:
-    return {"name": name, **MODEL.get(name, {})}
+    """The spec of a network of ZOO."""
+    model, _, norm = name.partition(" ")
+    return {"name": model, **MODEL.get(model, {}), **({"norm": norm_spec(norm)} if norm else {})}
 
 
 def loss_spec(name: str) -> dict[str, Any]:
@@ -39,12 +54,13 @@ def manifest(name: str = "mobilenet", *, channels: int = 1, size: int = 8, class
 
 
 def warmed(model: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
-    """`model` in eval mode, its batch norms with statistics and affine parameters as after training."""
+    """`model` in eval mode, its norms with statistics and affine parameters as after training."""
     generator = torch.Generator().manual_seed(2)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d | nn.GroupNorm):
             nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
             nn.init.uniform_(module.bias, -0.3, 0.3, generator=generator)
+        if isinstance(module, nn.BatchNorm2d):
             module.momentum = None  # the plain mean over the batches below
     model.train()
     with torch.no_grad():

@@ -103,6 +103,23 @@ def test_the_exported_model_computes_what_was_trained(form, zoo) -> None:
     assert result.largest_difference <= (1e-4 if form in ("float", "resized") else 0.5 * spread)
 
 
+@pytest.mark.parametrize("name", tiny.ZOO)
+def test_every_network_and_norm_keeps_its_function_when_cut_put_on_grids_saved_and_exported(name, tmp_path) -> None:
+    manifest, model = tiny.manifest(name), tiny.trained(name)
+    pruned = tiny.centred(cut_channels(model, magnitude(model), SHAPE, amount=0.4, layer_limit=0.9), SHAPE)
+    narrow = manifest.after("resized", differing(fresh(manifest), pruned))
+    record = plan(pruned, SHAPE, weight_bits=8, activation_bits=8)
+    network = calibrated(pruned, record, [IMAGES], weights={"name": "min_max"}, activations={"name": "min_max"})
+    for form, (description, made) in {"resized": (narrow, pruned), "quantized": (narrow.after("quantized", record), network)}.items():
+        folder = ModelFolder(tmp_path / form)
+        save(folder, description, made)
+        for _, again in (load(folder), load_packed(folder.packed)):
+            assert torch.equal(again(IMAGES), made.eval()(IMAGES))
+        result = parity(made, OnnxModel(folder.onnx, threads=1), IMAGES.split(10))
+        assert result.agreement >= 0.98
+        assert result.largest_difference <= (1e-5 if form == "resized" else 0.5 * float(made(IMAGES).detach().std()))
+
+
 def test_parity_tells_another_model_apart(zoo) -> None:
     other = tiny.trained()
     with torch.no_grad():

@@ -15,7 +15,10 @@ from slimline.quantization import SCHEMES
 from slimline.quantization.calibrate import calibrated, plan
 
 SHAPE = (1, 8, 8)
-ZOO = pytest.mark.parametrize("name", sorted(MODELS))
+ZOO = pytest.mark.parametrize("name", tiny.ZOO)
+DULLER = {name: 1.0 if name in MODELS else 4.5 for name in tiny.ZOO}
+"""How much larger an error may be beside the spread of the logits: a norm of each image by itself, or no norm, leaves untrained
+networks with logits that hardly differ from one random image to the next."""
 MIN_MAX = {"weights": {"name": "min_max"}, "activations": {"name": "min_max"}}
 
 
@@ -34,7 +37,7 @@ def error(name: str, bits: int, images: Tensor) -> float:
 @ZOO
 def test_eight_bits_are_near_the_real_numbers_and_fewer_are_further_off(name, images) -> None:
     errors = [error(name, bits, images) for bits in (8, 6, 4, 2)]
-    assert errors[0] < 0.05
+    assert errors[0] < 0.05 * DULLER[name]
     assert errors == sorted(errors)
     assert errors[-1] > 0.2
 
@@ -44,7 +47,7 @@ def test_eight_bits_are_near_the_real_numbers_and_fewer_are_further_off(name, im
 def test_every_scheme_can_set_the_ranges_of_weights_and_of_activations(name, scheme, images) -> None:
     model = tiny.trained(name)
     logits = quantized_at(model, 8, [images], {"weights": {"name": scheme}, "activations": {"name": scheme}})(images)
-    assert (logits - model(images)).abs().max() < 0.3 * model(images).std()
+    assert (logits - model(images)).abs().max() < 0.15 * DULLER[name] * model(images).std()
 
 
 @ZOO

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 import tiny
 from slimline.core.resized import shapes
 from slimline.errors import SlimlineError
-from slimline.models import MODELS
+from slimline.models.network import network
 from slimline.pruning.channels import ChannelGroup, channel_groups, cut_channels
 from slimline.pruning.magnitude import magnitude
 
 SHAPE = (1, 8, 8)
-ZOO = pytest.mark.parametrize("name", sorted(MODELS))
+ZOO = pytest.mark.parametrize("name", tiny.ZOO)
 
 
 def size(model: nn.Module) -> int:
@@ -107,7 +107,8 @@ def test_no_layer_loses_more_than_its_limit(name, limit, amount) -> None:
 @ZOO
 def test_one_channel_of_each_layer_stays_however_high_the_limit(name) -> None:
     model = tiny.trained(name)
-    pruned = cut_channels(model, magnitude(model), SHAPE, amount=0.9, layer_limit=0.999)
+    amount = 0.8 if name.endswith("group") else 0.9  # a channel of each group of its norms stays
+    pruned = cut_channels(model, magnitude(model), SHAPE, amount=amount, layer_limit=0.999)
     assert all(pruned.get_submodule(group.root).weight.shape[0] >= 1 for group in channel_groups(model, SHAPE))
     assert pruned(torch.rand(2, *SHAPE)).shape == (2, 3)
 
@@ -121,14 +122,17 @@ def test_an_amount_out_of_reach_is_refused_with_how_far_one_can_get(name, limit,
     assert abs(gone(name, cut(name, reach - 0.001, limit, multiple_of)) - reach) < 0.002
 
 
-@ZOO
+ACROSS_CHANNELS = ("layer", "group")
+"""Norms whose mean and variance are taken over several channels, so that a channel of zeros is not the same as none."""
+
+
+@pytest.mark.parametrize("name", [name for name in tiny.ZOO if not name.endswith(ACROSS_CHANNELS)])
 @pytest.mark.parametrize("multiple_of", [1, 2])
 def test_the_least_valuable_channels_go_and_the_rest_computes_as_if_they_were_zero(name, multiple_of, images) -> None:
     model = tiny.trained(name)
-    for module in model.modules():  # a norm that keeps zero at zero, so that a removed channel is a channel of zeros
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.zeros_(module.bias)
-            module.running_mean.zero_()
+    for key, tensor in model.state_dict().items():  # what keeps zero at zero, so that a removed channel is a channel of zeros
+        if key.endswith(("bias", "running_mean")) and key != "network.classifier.bias":
+            tensor.zero_()
     groups, scores = channel_groups(model, SHAPE), magnitude(model)
     pruned = cut_channels(model, scores, SHAPE, amount=0.4, layer_limit=0.9, multiple_of=multiple_of)
     dense, removed = copy.deepcopy(model), 0
@@ -143,6 +147,40 @@ def test_the_least_valuable_channels_go_and_the_rest_computes_as_if_they_were_ze
                         dense.get_submodule(share.layer).weight.select(share.dim, row).zero_()
     assert removed > 0
     assert torch.allclose(pruned(images), dense(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("norm", ACROSS_CHANNELS)
+@pytest.mark.parametrize("model_name", tiny.NORMED)
+def test_a_channel_that_stays_keeps_its_weights_and_its_norms_scale_and_shift(norm, model_name) -> None:
+    model = tiny.trained(f"{model_name} {norm}")
+    scores = magnitude(model)
+    pruned = cut_channels(model, scores, SHAPE, amount=0.6, layer_limit=0.9)
+    groups = channel_groups(model, SHAPE)
+    (place,) = (place for place, group in enumerate(groups) if any((share.layer, share.dim) == ("network.stem.0", 0) for share in group.shares))
+    left = pruned.network.stem[0].out_channels
+    kept = sorted(channel for _, channel in ranking(groups, scores)[place][groups[place].width - left :])
+    assert 0 < left < groups[place].width
+    assert torch.equal(pruned.network.stem[0].weight, model.network.stem[0].weight[kept])
+    assert torch.equal(pruned.network.stem[1].weight, model.network.stem[1].weight[kept])
+    assert torch.equal(pruned.network.stem[1].bias, model.network.stem[1].bias[kept])
+
+
+@pytest.mark.parametrize(("groups", "multiple_of", "left"), [(1, 1, 1), (2, 1, 2), (4, 1, 4), (4, 6, 12), (2, 3, 6)])
+def test_the_groups_of_a_group_norm_divide_what_is_left(groups, multiple_of, left, images) -> None:
+    model = tiny.warmed(
+        network({"name": "resnet", "depth": 8, "width": 12, "norm": {"name": "group", "groups": groups}}, SHAPE, 3, (0.4,), (0.3,)), SHAPE
+    )
+    with pytest.raises(SlimlineError, match="cannot be reached") as refusal:
+        cut_channels(model, magnitude(model), SHAPE, amount=0.999, layer_limit=0.95, multiple_of=multiple_of)
+    most = float(str(refusal.value).rsplit("at most ", 1)[1].split()[0])
+    for amount in (0.2, 0.5, most - 0.001):
+        if amount > most:
+            continue
+        pruned = cut_channels(model, magnitude(model), SHAPE, amount=amount, layer_limit=0.95, multiple_of=multiple_of)
+        widths = [pruned.get_submodule(group.root).weight.shape[0] for group in channel_groups(model, SHAPE)]
+        assert all(width % groups == 0 for width in widths)
+        assert pruned(images).shape == (16, 3)
+    assert min(widths) == left
 
 
 def chain(widths: tuple[int, int]) -> nn.Sequential:

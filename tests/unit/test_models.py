@@ -8,11 +8,14 @@ import tiny
 from slimline.core.quantized import folded
 from slimline.errors import SlimlineError
 from slimline.models import MODELS
+from slimline.models.mlp import MLP
 from slimline.models.mobilenet import MobileNet
 from slimline.models.network import network
 from slimline.models.resnet import ResNet
+from slimline.registry import find, parameters_of
 
-ZOO = pytest.mark.parametrize("name", sorted(MODELS))
+DROPPING = [name for name in sorted(MODELS) if "dropout" in parameters_of(find(MODELS, name))]
+ZOO = pytest.mark.parametrize("name", tiny.ZOO)
 
 
 def built(spec, channels: int = 1, size: int = 8, classes: int = 3) -> nn.Module:
@@ -27,6 +30,13 @@ def test_a_network_gives_one_logit_a_class_for_any_channels_size_and_batch(name,
     model = built(tiny.model_spec(name), channels, size, classes).eval()
     for batch in (1, 5):
         assert model(torch.rand(batch, channels, size, size)).shape == (batch, classes)
+
+
+@ZOO
+@pytest.mark.parametrize("shape", [(1, 9, 7), (3, 11, 13), (1, 8, 15)])
+def test_odd_heights_and_widths_are_images_too(name, shape) -> None:
+    model = network(tiny.model_spec(name), shape, 4, (0.4,) * shape[0], (0.3,) * shape[0]).eval()
+    assert model(torch.rand(3, *shape)).shape == (3, 4)
 
 
 @ZOO
@@ -58,12 +68,54 @@ def test_the_same_seed_gives_the_same_network(name) -> None:
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-@ZOO
-def test_parameters_of_a_network_change_its_size(name) -> None:
-    def size(**parameters: object) -> int:
-        return sum(p.numel() for p in built({**tiny.model_spec(name), **parameters}).parameters())
+@pytest.mark.parametrize(
+    ("name", "parameter", "small", "large"), [("resnet", "width", 4, 8), ("mobilenet", "width", 4, 8), ("mlp", "hidden", [8], [9])]
+)
+def test_parameters_of_a_network_change_its_size(name, parameter, small, large) -> None:
+    def size(value: object) -> int:
+        return sum(p.numel() for p in built({**tiny.model_spec(name), parameter: value}).parameters())
 
-    assert size(width=8) > size(width=4)
+    assert size(large) > size(small)
+
+
+@pytest.mark.parametrize("name", DROPPING)
+def test_dropout_drops_while_training_and_never_after(name, images) -> None:
+    model = built({**tiny.model_spec(name), "dropout": 0.5})
+    assert not torch.equal(model.train()(images), model(images))
+    assert torch.equal(model.eval()(images), model(images))
+
+
+@pytest.mark.parametrize("name", DROPPING)
+def test_dropout_drops_as_large_a_share_as_it_says_and_keeps_the_mean(name) -> None:
+    model = built({**tiny.model_spec(name), "dropout": 0.25}).train()
+    last = [module for module in model.modules() if isinstance(module, nn.Dropout)][-1]
+    ones = torch.ones(100, 100)
+    assert (last(ones) == 0).float().mean() == pytest.approx(0.25, abs=0.02)
+    assert last(ones).mean() == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("name", DROPPING)
+def test_without_dropout_training_draws_nothing(name, images) -> None:
+    model = built(tiny.model_spec(name)).train()
+    state = torch.get_rng_state()
+    model(images)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+SAME_DRAWS = [
+    *((name, {"dropout": 0.5}) for name in DROPPING),
+    *((name, {"norm": tiny.norm_spec(norm)}) for name in tiny.NORMED for norm in ("batch", "layer", "instance", "group")),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), SAME_DRAWS)
+def test_norms_and_dropout_change_no_initial_weight(name, change) -> None:
+    states = []
+    for spec in (tiny.model_spec(name), {**tiny.model_spec(name), **change}):
+        torch.manual_seed(7)
+        states.append(dict(built(spec).named_parameters()))
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
 def test_images_are_normalized_before_the_network_sees_them() -> None:
@@ -91,6 +143,23 @@ def test_a_users_own_model_is_built_by_its_import_path(images) -> None:
         ({"name": "resnet", "depth": 2}, "depth: found 2; it should be greater than or equal to 8"),
         ({"name": "mobilenet", "stages": []}, r"stages: found \[\]; it should have at least 1 item"),
         ({"name": "mobilenet", "stages": [2, 0]}, "stages.1: found 0"),
+        ({"name": "mlp", "hidden": []}, r"hidden: found \[\]; it should have at least 1 item"),
+        ({"name": "lenet300", "hidden": [3]}, "hidden: no such parameter; .*allowed here: dropout"),
+        ({"name": "mlp", "dropout": 1.0}, "dropout: found 1.0; it should be less than 1"),
+        ({"name": "resnet", "dropout": -0.1}, "dropout: found -0.1; it should be greater than or equal to 0"),
+        ({"name": "resnet", "norm": {"name": "grup"}}, r'norm.name: found "grup"; did you mean group\?'),
+        ({"name": "resnet", "norm": {"name": "group"}}, "norm.groups: missing; needed here: groups"),
+        ({"name": "resnet", "norm": {"name": "batch", "groups": 4}}, "norm.groups: no such parameter"),
+        ({"name": "resnet", "norm": "group"}, 'norm: found "group"; a mapping is needed, as {name: group}'),
+        ({"name": "mobilenet", "width": 6, "norm": {"name": "group", "groups": 4}}, "group norm: 4 groups do not divide 6 channels"),
+        (
+            {"name": "mobilenet", "width": 2, "stages": [1, 2, 3, 4], "norm": {"name": "instance"}},
+            r"'mobilenet' does not run on images of \(1, 8, 8\)",
+        ),
+        (
+            {"name": "mobilenet", "width": 4, "stages": [1, 2, 3, 4, 1], "norm": {"name": "group", "groups": 4}},
+            "does not run on .* more than 1 value",
+        ),
     ],
 )
 def test_a_model_that_cannot_be_is_refused_in_one_line(spec, told) -> None:
@@ -109,3 +178,15 @@ def test_a_resnet_has_as_many_layers_with_weights_as_its_depth_says(depth) -> No
 def test_a_mobilenet_halves_its_map_where_its_channels_grow() -> None:
     model = MobileNet((1, 32, 32), 3, width=2, stages=(2, 4, 4, 8))
     assert model.blocks(model.stem(torch.rand(2, 1, 32, 32))).shape == (2, 16, 8, 8)
+
+
+def test_lenet_300_100_has_the_266610_parameters_of_the_papers() -> None:
+    model = built({"name": "lenet300"}, 1, 28, 10)
+    assert sum(p.numel() for p in model.parameters()) == 266_610
+    same = built({"name": "mlp", "hidden": [300, 100]}, 1, 28, 10)
+    assert [(key, p.shape) for key, p in same.named_parameters()] == [(key, p.shape) for key, p in model.named_parameters()]
+
+
+def test_an_mlp_has_a_layer_for_each_width_and_the_classifier() -> None:
+    layers = [module for module in MLP((3, 4, 5), 7, hidden=(6, 2)).modules() if isinstance(module, nn.Linear)]
+    assert [(layer.in_features, layer.out_features) for layer in layers] == [(60, 6), (6, 2), (2, 7)]

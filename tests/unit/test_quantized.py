@@ -5,9 +5,9 @@ import torch
 from torch import Tensor, fx, nn
 
 import tiny
+from slimline.core.normalize import Normalize
 from slimline.core.quantized import folded, load_stored_state, quantized, quantized_layers, stored_state
 from slimline.errors import SlimlineError
-from slimline.models import MODELS
 from slimline.quantization.calibrate import calibrated, plan
 
 SHAPE = (1, 8, 8)
@@ -19,13 +19,44 @@ def calibrated_tiny(name: str, images: Tensor, bits: int = 8) -> tuple[nn.Module
     return model, record, calibrated(model, record, [images], weights={"name": "min_max"}, activations={"name": "min_max"})
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", tiny.ZOO)
 def test_folding_batch_norms_away_leaves_the_function_as_it_was(name, images) -> None:
     model = tiny.trained(name)
+    before = [type(module) for module in model.modules()]
     graph = folded(model)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in graph.modules())
     assert torch.allclose(graph(images), model(images), atol=1e-4)
-    assert any(isinstance(module, nn.BatchNorm2d) for module in model.modules()), "the original must stay as it was"
+    assert [type(module) for module in model.modules()] == before, "the original must stay as it was"
+
+
+@pytest.mark.parametrize("norm", ["layer", "instance", "group"])
+def test_norms_that_depend_on_the_image_stay_where_they_were(norm, images) -> None:
+    kinds = (nn.GroupNorm, nn.InstanceNorm2d)
+    model = tiny.trained(f"resnet {norm}")
+    kept = [name for name, module in folded(model).named_modules() if isinstance(module, kinds)]
+    assert sorted(kept) == sorted(name for name, module in model.named_modules() if isinstance(module, kinds)) != []
+
+
+class Dropping(nn.Module):
+    """Dropout and an identity between a convolution and its norm, and before the classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.same, self.norm = nn.Conv2d(1, 3, 3), nn.Identity(), nn.BatchNorm2d(3)
+        self.first, self.second, self.classifier = nn.Dropout2d(0.5), nn.Dropout(0.5), nn.Linear(3 * 36, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.second(torch.relu(self.norm(self.same(self.first(self.conv(x))))).flatten(1)))
+
+
+def test_dropout_is_no_part_of_the_quantized_form_even_while_it_trains(images) -> None:
+    model = tiny.warmed(nn.Sequential(Normalize([0.4], [0.3]), Dropping()), SHAPE)
+    graph = folded(model)
+    assert not any(isinstance(module, nn.Dropout | nn.Dropout2d | nn.Identity | nn.BatchNorm2d) for module in graph.modules())
+    assert torch.allclose(graph(images), model(images), atol=1e-5)
+    record = plan(model, SHAPE, weight_bits=8, activation_bits=8)
+    network = calibrated(model, record, [images], weights={"name": "min_max"}, activations={"name": "min_max"})
+    assert torch.equal(network.train()(images), network.eval()(images))
 
 
 class TwoReaders(nn.Module):
@@ -81,7 +112,7 @@ def test_a_network_without_a_fixed_graph_is_refused_by_name() -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", tiny.ZOO)
 def test_a_quantized_network_comes_back_from_its_stored_state_exactly(name, bits, images) -> None:
     model, record, network = calibrated_tiny(name, images, bits)
     with torch.no_grad():  # as after training on the grid: weights lie between codes, some beyond the last
@@ -97,7 +128,7 @@ def test_a_quantized_network_comes_back_from_its_stored_state_exactly(name, bits
     assert all(torch.equal(restored[key], state[key]) for key in state)
 
 
-@pytest.mark.parametrize("name", sorted(MODELS))
+@pytest.mark.parametrize("name", tiny.ZOO)
 def test_weights_are_stored_as_bytes_and_biases_as_32_bit_integers(name, images) -> None:
     _, record, network = calibrated_tiny(name, images, bits=4)
     state = stored_state(network)

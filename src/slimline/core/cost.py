@@ -15,7 +15,7 @@ class Cost:
     """Counts for one input image.
 
     Args:
-        params: learnable numbers (weights, biases, batch-norm scales and shifts).
+        params: learnable numbers (weights, biases, norms' scales and shifts).
         nonzero_params: those that are not zero as deployed.
         macs: multiply-accumulates of convolutions and fully connected layers.
         bops: bit operations, the sum over layers of MACs · weight bits · input bits (Baskin et al., "UNIQ", 2018, without the

@@ -93,6 +93,10 @@ QUANTIZED: Mapping[type[nn.Module], type[nn.Module]] = {nn.Conv2d: QuantizedConv
 """Layers that have weights to quantize, and what they become."""
 
 
+INERT = (nn.Identity, nn.Dropout, nn.Dropout2d)
+"""Modules that give in eval mode what they are given."""
+
+
 class _Tracer(fx.Tracer):
     """Normalization is one operation: nothing inside it is put on a grid of its own."""
 
@@ -103,7 +107,8 @@ class _Tracer(fx.Tracer):
 def folded(model: nn.Module) -> fx.GraphModule:
     """A copy of `model`, traced, in eval mode, with every batch norm that directly follows a convolution folded into it.
 
-    Folding (Jacob et al. 2018, eq. 14) leaves the function as it is; the batch statistics are frozen from here on.
+    Dropout and identities are taken out. Other norms depend on the image, so they stay and compute real numbers. Folding (Jacob
+    et al. 2018, eq. 14) leaves the function as it is; the batch statistics are frozen from here on.
 
     Raises:
         SlimlineError: the forward pass depends on data, so that it has no fixed graph.
@@ -114,6 +119,10 @@ def folded(model: nn.Module) -> fx.GraphModule:
     except Exception as error:  # torch.fx raises whatever the user's forward raises on a proxy
         raise SlimlineError(f"{type(model).__name__} cannot be traced, so it cannot be quantized: {' '.join(str(error).split())}") from error
     modules = dict(graph.named_modules())
+    for node in list(graph.graph.nodes):
+        if node.op == "call_module" and isinstance(modules[node.target], INERT):
+            node.replace_all_uses_with(node.all_input_nodes[0])
+            graph.graph.erase_node(node)
     calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
     for node in list(graph.graph.nodes):
         if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):

@@ -14,6 +14,8 @@ from slimline.errors import SlimlineError
 ATTRIBUTES: Mapping[type[nn.Module], tuple[str, ...]] = {
     nn.Conv2d: ("in_channels", "out_channels", "groups"),
     nn.BatchNorm2d: ("num_features",),
+    nn.InstanceNorm2d: ("num_features",),
+    nn.GroupNorm: ("num_channels",),
     nn.Linear: ("in_features", "out_features"),
 }
 """The numbers that fix the shapes of a layer's tensors."""
@@ -82,7 +84,9 @@ def _tensor_shapes(layer: nn.Module) -> dict[str, tuple[int, ...]]:
                 "weight": (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size),
                 "bias": (layer.out_channels,),
             }
-        case nn.BatchNorm2d():
+        case nn.GroupNorm():
+            return dict.fromkeys(("weight", "bias"), (layer.num_channels,))
+        case nn.BatchNorm2d() | nn.InstanceNorm2d():
             return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (layer.num_features,))
         case nn.Linear():
             return {"weight": (layer.out_features, layer.in_features), "bias": (layer.out_features,)}

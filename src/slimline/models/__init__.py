@@ -9,4 +9,6 @@ from slimline.registry import Table
 MODELS: Table = {
     "resnet": "slimline.models.resnet:ResNet",
     "mobilenet": "slimline.models.mobilenet:MobileNet",
+    "mlp": "slimline.models.mlp:MLP",
+    "lenet300": "slimline.models.mlp:lenet300",
 }

@@ -1,20 +1,24 @@
 """Depthwise separable network (Howard et al., "MobileNets", 2017), scaled to small images."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
+from slimline.models.convolution import initialize, normalized
+from slimline.models.dropout import Probability
+from slimline.models.norms import BATCH, NORMS, Norm
+from slimline.registry import bind
 
-def separable(channels_in: int, channels: int, stride: int) -> nn.Sequential:
+
+def separable(channels_in: int, channels: int, stride: int, norm: Callable[[int], nn.Module]) -> nn.Sequential:
     """A 3×3 convolution a channel, then a 1×1 convolution across channels: 1/N + 1/9 of a standard one's cost for N filters."""
     return nn.Sequential(
-        nn.Conv2d(channels_in, channels_in, 3, stride, padding=1, groups=channels_in, bias=False),
-        nn.BatchNorm2d(channels_in),
+        *normalized(channels_in, channels_in, 3, norm, stride=stride, groups=channels_in),
         nn.ReLU(),
-        nn.Conv2d(channels_in, channels, 1, bias=False),
-        nn.BatchNorm2d(channels),
+        *normalized(channels_in, channels, 1, norm),
         nn.ReLU(),
     )
 
@@ -28,6 +32,11 @@ class MobileNet(nn.Module):
         width: channels of the first convolution.
         stages: for each block, its output channels as a multiple of `width`; where the multiple grows beyond the first
             block's, the block halves height and width.
+        norm: what follows each convolution, an entry of NORMS.
+        dropout: probability with which training sets a channel's mean to zero before the classifier.
+
+    Raises:
+        SlimlineError: a norm that does not fit the channels of a layer.
     """
 
     def __init__(
@@ -37,22 +46,24 @@ class MobileNet(nn.Module):
         *,
         width: Annotated[int, Field(ge=1)] = 32,
         stages: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (2, 4, 4),
+        norm: Norm = BATCH,  # type: ignore[valid-type]
+        dropout: Probability = 0.0,
     ) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        norm_of = bind(NORMS, norm)
+        self.stem = nn.Sequential(*normalized(input_shape[0], width, 3, norm_of), nn.ReLU())
         blocks: list[nn.Module] = []
         channels = width
         for index, multiple in enumerate(stages):
             grows = index > 0 and multiple > stages[index - 1]
-            blocks.append(separable(channels, width * multiple, 2 if grows else 1))
+            blocks.append(separable(channels, width * multiple, 2 if grows else 1, norm_of))
             channels = width * multiple
         self.blocks = nn.Sequential(*blocks)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
+        self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialize(self)
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
-        return self.classifier(self.flatten(self.pool(self.blocks(self.stem(x)))))
+        return self.classifier(self.dropout(self.flatten(self.pool(self.blocks(self.stem(x))))))

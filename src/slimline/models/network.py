@@ -27,8 +27,9 @@ def network(spec: Spec, input_shape: tuple[int, int, int], classes: int, mean: S
     model = nn.Sequential(OrderedDict(normalize=Normalize(mean, std), network=body))
     with torch.no_grad():
         try:
-            logits = model.eval()(torch.zeros(2, *input_shape))
-        except RuntimeError as error:
+            # One image alone too: some norms have nothing to average over where a single one leaves a single value.
+            logits = [model.eval()(torch.zeros(batch, *input_shape)) for batch in (1, 2)][-1]
+        except (RuntimeError, ValueError) as error:  # torch raises either for shapes that do not fit
             raise SlimlineError(f"model '{spec['name']}' does not run on images of {input_shape}: {str(error).splitlines()[0]}") from error
     if tuple(logits.shape) != (2, classes):
         raise SlimlineError(f"model '{spec['name']}' gives {tuple(logits.shape[1:])} outputs an image, where {classes} classes are needed")

@@ -1,5 +1,6 @@
 """Residual network for small images (He et al., "Deep Residual Learning for Image Recognition", 2016, section 4.2)."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 from jaxtyping import Float
@@ -7,6 +8,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from slimline.errors import SlimlineError
+from slimline.models.convolution import initialize, normalized
+from slimline.models.dropout import Probability
+from slimline.models.norms import BATCH, NORMS, Norm
+from slimline.registry import bind
 
 
 class BasicBlock(nn.Module):
@@ -15,17 +20,15 @@ class BasicBlock(nn.Module):
     Where shapes change, the shortcut is a 1×1 convolution (the paper's option B): unlike zero padding it can be pruned.
     """
 
-    def __init__(self, channels_in: int, channels: int, stride: int) -> None:
+    def __init__(self, channels_in: int, channels: int, stride: int, norm: Callable[[int], nn.Module]) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv1, self.norm1 = normalized(channels_in, channels, 3, norm, stride=stride)
         self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(channels)
+        self.conv2, self.norm2 = normalized(channels, channels, 3, norm)
         self.relu2 = nn.ReLU()
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels_in != channels:
-            self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
+            self.shortcut = nn.Sequential(*normalized(channels_in, channels, 1, norm, stride=stride))
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch filters h w"]:
         y = self.relu1(self.norm1(self.conv1(x)))
@@ -42,9 +45,11 @@ class ResNet(nn.Module):
         classes: number of logits.
         depth: layers with weights, 6n + 2.
         width: channels of the first stage.
+        norm: what follows each convolution, an entry of NORMS.
+        dropout: probability with which training sets a channel's mean to zero before the classifier.
 
     Raises:
-        SlimlineError: a depth that is not 6n + 2.
+        SlimlineError: a depth that is not 6n + 2, or a norm that does not fit the channels of a layer.
     """
 
     def __init__(
@@ -54,25 +59,27 @@ class ResNet(nn.Module):
         *,
         depth: Annotated[int, Field(ge=8)] = 20,
         width: Annotated[int, Field(ge=1)] = 16,
+        norm: Norm = BATCH,  # type: ignore[valid-type]
+        dropout: Probability = 0.0,
     ) -> None:
         super().__init__()
         if (depth - 2) % 6:
             raise SlimlineError(f"resnet depth {depth} is not 6n + 2; the nearest are {depth - (depth - 2) % 6} and {depth + 6 - (depth - 2) % 6}")
-        self.stem = nn.Sequential(nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        norm_of = bind(NORMS, norm)
+        self.stem = nn.Sequential(*normalized(input_shape[0], width, 3, norm_of), nn.ReLU())
         blocks: list[nn.Module] = []
         channels = width
         for stage in range(3):
             for index in range((depth - 2) // 6):
                 stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(BasicBlock(channels, width * 2**stage, stride))
+                blocks.append(BasicBlock(channels, width * 2**stage, stride, norm_of))
                 channels = width * 2**stage
         self.blocks = nn.Sequential(*blocks)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.flatten = nn.Flatten()
+        self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(channels, classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        initialize(self)
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch classes"]:
-        return self.classifier(self.flatten(self.pool(self.blocks(self.stem(x)))))
+        return self.classifier(self.dropout(self.flatten(self.pool(self.blocks(self.stem(x))))))

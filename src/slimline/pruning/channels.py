@@ -39,11 +39,15 @@ class Share:
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Channels that can only go together: the layer that makes them (`root`), how many there are, and every layer that has a share."""
+    """Channels that can only go together: the layer that makes them (`root`), how many there are, and every layer that has a share.
+
+    How many are left must be a multiple of `norm_groups`, the least common multiple of the groups of its group norms.
+    """
 
     root: str
     width: int
     shares: tuple[Share, ...]
+    norm_groups: int
 
 
 def cut_channels(
@@ -62,7 +66,8 @@ def cut_channels(
         input_shape: channels, height, width.
         amount: share of `model`'s parameters, in (0, 1).
         layer_limit: largest share of a group's channels that may go; at least one always stays.
-        multiple_of: what the number of channels left in a group is a multiple of, unless the group stays whole.
+        multiple_of: what the number of channels left in a group is a multiple of, unless the group stays whole; likewise of the
+            groups of its group norms.
 
     Raises:
         SlimlineError: nothing to prune, or the amount cannot be reached under `layer_limit` (with the most that can).
@@ -100,9 +105,11 @@ def channel_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> list[
     groups = []
     for group in graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]):
         shares = []
-        read = False
+        read, norm_groups = False, 1
         for item in group:
             layer = item.dep.target.module
+            if isinstance(layer, nn.GroupNorm):
+                norm_groups = math.lcm(norm_groups, layer.num_groups)
             if not isinstance(layer, nn.Conv2d | nn.Linear):
                 continue
             makes = graph.is_out_channel_pruning_fn(item.dep.handler)
@@ -110,7 +117,7 @@ def channel_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> list[
             # A flattened map gives one channel several columns: `root_idxs` says to which channel each belongs.
             shares.append(Share(names[layer], 0 if makes else 1, tuple(item.idxs), tuple(item.root_idxs)))
         if read:
-            groups.append(ChannelGroup(names[group[0].dep.target.module], len(group[0].idxs), tuple(shares)))
+            groups.append(ChannelGroup(names[group[0].dep.target.module], len(group[0].idxs), tuple(shares), norm_groups))
     order = list(names.values())
     return sorted(groups, key=lambda g: order.index(g.root))
 
@@ -135,8 +142,8 @@ def _rounded(groups: Sequence[ChannelGroup], gone: Sequence[Channel], multiple_o
     for channel in gone:
         chosen.setdefault(channel.group, []).append(channel.index)
     for number, indices in chosen.items():
-        width = groups[number].width
-        left = -(-(width - len(indices)) // multiple_of) * multiple_of
+        width, multiple = groups[number].width, math.lcm(multiple_of, groups[number].norm_groups)
+        left = -(-(width - len(indices)) // multiple) * multiple
         del indices[max(width - left, 0) :]
     return chosen
 

@@ -17,7 +17,7 @@ ACTIVATION_MODULES = (nn.ReLU, nn.ReLU6)
 ACTIVATION_FUNCTIONS = (torch.relu, nn.functional.relu, nn.functional.relu6)
 """Fused into the operation before them by integer runtimes, so no grid stands in between."""
 
-SHAPE_MODULES = (nn.Flatten, nn.Dropout, nn.Identity, nn.MaxPool2d)
+SHAPE_MODULES = (nn.Flatten, nn.MaxPool2d)
 SHAPE_METHODS = ("view", "reshape", "flatten")
 SHAPE_FUNCTIONS = (torch.flatten, nn.functional.dropout)
 """They move or pick values that are on a grid already."""
