@@ -28,10 +28,10 @@ def test_the_memory_tracker_keeps_what_it_was_given(tmp_path) -> None:
     tracker.metrics({"loss": 0.5}, step=1)
     tracker.tags({"a": "b"})
     tracker.artifact(tmp_path)
-    tracker.finish(succeeded=True, last=False)
+    tracker.finish("FINISHED", last=False)
     assert tracker.recorded_params == {"fit.epochs": 3}
     assert tracker.recorded_metrics == [("loss", 1.0, 0), ("loss", 0.5, 1)]
-    assert (tracker.recorded_tags, tracker.recorded_artifacts, tracker.succeeded) == ({"a": "b"}, [tmp_path], True)
+    assert (tracker.recorded_tags, tracker.recorded_artifacts, tracker.status) == ({"a": "b"}, [tmp_path], "FINISHED")
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def runs(root) -> Callable[[str], list[Run]]:
 
 def test_the_stages_of_one_execution_are_children_of_one_parent(start, runs) -> None:
     for stage in ("prepare", "train_teacher"):
-        start(stage, "one").finish(succeeded=True, last=False)
+        start(stage, "one").finish("FINISHED", last=False)
     parent, *children = runs("one")
     assert [child.data.tags["slimline.stage"] for child in children] == ["prepare", "train_teacher"]
     assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
@@ -95,31 +95,31 @@ def test_the_stages_of_one_execution_are_children_of_one_parent(start, runs) -> 
 
 
 def test_another_execution_has_a_parent_of_its_own(start, runs) -> None:
-    start("prepare", "two").finish(succeeded=True, last=False)
-    start("prepare", "three").finish(succeeded=True, last=False)
+    start("prepare", "two").finish("FINISHED", last=False)
+    start("prepare", "three").finish("FINISHED", last=False)
     assert len(runs("two")) == len(runs("three")) == 2
     assert runs("two")[0].info.run_id != runs("three")[0].info.run_id
 
 
 def test_the_last_stage_closes_the_parent(start, runs) -> None:
-    start("prepare", "four").finish(succeeded=True, last=False)
-    start("evaluate", "four").finish(succeeded=True, last=True)
+    start("prepare", "four").finish("FINISHED", last=False)
+    start("evaluate", "four").finish("FINISHED", last=True)
     assert [run.info.status for run in runs("four")] == ["FINISHED"] * 3
 
 
 def test_a_stage_that_failed_is_told_and_a_new_attempt_goes_on_in_its_run_and_its_parent(start, runs) -> None:
-    start("prepare", "five").finish(succeeded=False, last=False)
+    start("prepare", "five").finish("FAILED", last=False)
     assert [run.info.status for run in runs("five")] == ["FAILED", "FAILED"]
     again = start("prepare", "five")
     assert [run.info.status for run in runs("five")] == ["RUNNING", "RUNNING"]
-    again.finish(succeeded=True, last=False)
+    again.finish("FINISHED", last=False)
     assert [run.info.status for run in runs("five")] == ["RUNNING", "FINISHED"]
 
 
 def test_a_stage_that_is_done_again_or_with_other_inputs_has_a_run_of_its_own(start, runs) -> None:
-    start("prune", "eight").finish(succeeded=True, last=False)
-    start("prune", "eight").finish(succeeded=True, last=False)
-    start("prune", "eight", fingerprint="another").finish(succeeded=True, last=False)
+    start("prune", "eight").finish("FINISHED", last=False)
+    start("prune", "eight").finish("FINISHED", last=False)
+    start("prune", "eight", fingerprint="another").finish("FINISHED", last=False)
     assert len(runs("eight")) == 4
 
 
@@ -134,7 +134,7 @@ def test_settings_metrics_of_each_epoch_tags_and_files_are_recorded(start, runs,
     tracker.tags({"data.digest": "d1"})
     tracker.artifact(tmp_path / "note.txt")
     tracker.artifact(tmp_path / "folder")
-    tracker.finish(succeeded=True, last=False)
+    tracker.finish("FINISHED", last=False)
     assert not tracker.broken
     _, run = runs("six")
     client = MlflowClient(tracking_uri=f"sqlite:///{root / 'mlflow.db'}")
@@ -152,7 +152,7 @@ def test_a_store_that_fails_on_the_way_is_told_once_and_costs_nothing_else(start
     capfd.readouterr()
     tracker.artifact(tmp_path / "no such file")
     tracker.metrics({"loss": 1.0}, step=0)
-    tracker.finish(succeeded=True, last=True)
+    tracker.finish("FINISHED", last=True)
     assert runs("seven")[1].info.status == "FINISHED"
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith("slimline: MLflow at sqlite:")
@@ -167,7 +167,7 @@ tracker = MlflowTracker("http://127.0.0.1:9", "tests", **names)
 tracker.params({"a": 1})
 tracker.metrics({"loss": 1.0}, step=0)
 tracker.artifact(Path("nowhere"))
-tracker.finish(succeeded=True, last=True)
+tracker.finish("FINISHED", last=True)
 print("went on")
 """
 
@@ -188,6 +188,6 @@ def test_a_database_that_cannot_be_written_costs_one_line_and_no_wait(tmp_path, 
         f"sqlite:///{tmp_path / 'runs.db'}", "test", largest_artifact=10**6, stage="prune", execution="e", fingerprint="f", commit=None
     )
     tracker.metrics({"loss": 1.0})
-    tracker.finish(succeeded=True, last=False)
+    tracker.finish("FINISHED", last=False)
     assert time.monotonic() - start < 5
     assert len(capfd.readouterr().err.strip().splitlines()) == 1

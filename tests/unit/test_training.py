@@ -1,7 +1,9 @@
 """What one `fit` does to a network: which epoch stays, what decays, which statistics move."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,15 +11,18 @@ import torch
 from torch import nn
 
 import tiny
+from slimline.errors import SlimlineError
 from slimline.params.fit import Fit
 from slimline.params.hardware import Hardware
 from slimline.registry import bind
+from slimline.runtime.checkpoints import Place
 from slimline.runtime.classifier import Classifier, Epoch
 from slimline.runtime.fit import fit
 from slimline.runtime.objectives import LabelsAlone
 from slimline.runtime.optimizers import OPTIMIZERS
 from slimline.runtime.schedules import SCHEDULES
 from slimline.runtime.settings import Settings
+from slimline.runtime.stopping import STOP, Stopped
 from slimline.stages.quantize import Quantize
 from slimline.tracking.memory import MemoryTracker
 
@@ -40,7 +45,7 @@ def network() -> nn.Module:
 
 
 def test_the_best_epoch_by_validation_stays_and_among_equals_the_one_with_the_lowest_loss(prepared: Path) -> None:
-    module = Classifier(network(), settings(epochs=6, optimizer={"name": "adamw", "lr": 0.3}), LabelsAlone(0.0))
+    module = Classifier(network(), settings(epochs=6, optimizer={"name": "adamw", "lr": 0.1}), LabelsAlone(0.0))
     kept = fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker())
     assert kept == max(module.history, key=lambda row: (row.val_accuracy, -row.val_loss))
     assert len(module.history) == 6
@@ -99,6 +104,120 @@ def test_an_optimizer_lowers_a_loss(name: str) -> None:
         weight.square().sum().backward()
         optimizer.step()
     assert float(weight.detach().square().sum()) < 1
+
+
+def test_plain_descent_is_stopped_early_when_patience_ends_and_the_best_stays(prepared: Path) -> None:
+    module = Classifier(network(), settings(epochs=50, patience=3, optimizer={"name": "adamw", "lr": 0.2}), LabelsAlone(0.0))
+    kept = fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker())
+    assert len(module.history) < 50
+    assert module.history[-1].epoch - kept.epoch == 3
+    assert all(row.score <= kept.score for row in module.history[kept.epoch + 1 :])
+
+
+def trained(prepared: Path, model: nn.Module | None = None, here: Settings = HERE, **changes: object) -> Classifier:
+    module = Classifier(model or network(), settings(**changes), LabelsAlone(0.0))
+    fit(module, prepared, module.fit_params, here, tracker=MemoryTracker())
+    return module
+
+
+def test_the_moving_average_is_what_is_kept(prepared: Path) -> None:
+    """After one update the average is the weights themselves; after two, a blend of both."""
+    seen: list[torch.Tensor] = []
+
+    class Watched(Classifier):
+        def training_step(self, batch, index):  # type: ignore[no-untyped-def]
+            super().training_step(batch, index)
+            seen.append(self.model[5].weight.detach().clone())  # type: ignore[index, union-attr]
+
+    torch.manual_seed(1)
+    module = Watched(network(), settings(epochs=1, batch_size=32, ema=0.75), LabelsAlone(0.0))
+    fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker())
+    average = seen[0]
+    for weight in seen[1:]:
+        average = 0.75 * average + 0.25 * weight
+    torch.testing.assert_close(module.model[5].weight.detach(), average)  # type: ignore[index, union-attr]
+    assert not torch.equal(average, seen[-1])
+
+
+def test_a_clipped_step_of_plain_descent_is_no_longer_than_rate_times_norm(prepared: Path) -> None:
+    model = network()
+    before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
+    steps = {"epochs": 1, "batch_size": 64, "clip_norm": 1e-3, "optimizer": {"name": "sgd", "lr": 0.5, "momentum": 0.0}}
+    module = trained(prepared, model, **steps)
+    moved = torch.cat([p.detach().flatten() for p in module.model.parameters()]) - before
+    assert 0 < float(moved.norm()) <= 0.5 * 1e-3 * module.updates.done * 1.001
+
+
+@pytest.mark.parametrize("precision", [64, 32, "bf16"])
+def test_every_precision_learns_and_leaves_weights_of_32_bits(precision: object, prepared: Path) -> None:
+    module = trained(prepared, precision=precision, epochs=4)
+    assert module.history[-1].train_loss < module.history[0].train_loss
+    assert all(p.dtype == torch.float32 for p in module.model.parameters())
+
+
+def test_the_order_of_channels_in_memory_changes_nothing_but_last_bits(prepared: Path) -> None:
+    curves = []
+    for last in (False, True):
+        torch.manual_seed(1)
+        curves.append([row.train_loss for row in trained(prepared, channels_last=last).history])
+    np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
+
+
+def stopped_at(step: int) -> nn.Module:
+    """A network with dropout in whose training a signal arrives at a chosen step."""
+
+    class Interrupted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network, self.dropout, self.calls = network(), nn.Dropout(0.3), 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.calls += self.training
+            if self.training and self.calls == step:
+                STOP.signum = signal.SIGTERM
+            return self.network(self.dropout(x))
+
+    torch.manual_seed(1)
+    return Interrupted()
+
+
+@pytest.mark.parametrize("steps", [(1,), (3,), (4, 2), (5, 1, 1, 2), (2, 2, 2, 2, 2)])
+def test_a_training_that_was_stopped_at_any_step_ends_with_the_same_bytes(steps: tuple[int, ...], prepared: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"ema": 0.9, "patience": 5, "schedule": {"name": "one_cycle"}, "augment": ({"name": "shift", "pixels": 1},)}
+    changes |= {"mix": {"name": "mixup", "alpha": 0.4}, "epochs": 4}
+    straight = trained(prepared, stopped_at(0), **changes)
+    here = Settings(seed=0, hardware=Hardware(threads=1), place=Place(tmp_path, "key", every=1e9))
+    for step in steps:
+        with pytest.raises(Stopped):
+            trained(prepared, stopped_at(step), here, **changes)
+        STOP.signum = None
+        assert here.place is not None
+        assert len(here.place.training("training").files) in (1, 2)
+    resumed = trained(prepared, stopped_at(0), here, **changes)
+    assert resumed.model.calls == straight.model.calls - sum(steps), "it began anew"
+    assert resumed.history == straight.history
+    for name, tensor in straight.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+
+
+def test_a_loss_that_is_no_number_ends_the_training_with_step_and_rate_and_saves_nothing(prepared: Path, tmp_path: Path) -> None:
+    here = Settings(seed=0, hardware=Hardware(threads=1), place=Place(tmp_path, "key", every=1e9))
+    with pytest.raises(
+        SlimlineError, match=r"the loss became (nan|inf) in epoch 1 at step \d+, at a learning rate of 1e\+30.*no checkpoint was due yet"
+    ):
+        trained(prepared, here=here, optimizer={"name": "sgd", "lr": 1e30})
+    assert not list(tmp_path.rglob("*.checkpoint"))
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_warm_up_rises_in_a_line_to_the_rate_itself(name: str) -> None:
+    factor = bind(SCHEDULES, {"name": name, "warm_up": 0.4})
+    assert [factor(p) for p in (0.0, 0.2, 0.4)] == pytest.approx([0.04, 0.52, 1.0])
+
+
+def test_a_stepped_schedule_falls_at_its_places() -> None:
+    factor = bind(SCHEDULES, {"name": "step", "at": (0.5, 0.75), "factor": 0.1})
+    assert [factor(p) for p in (0.0, 0.49, 0.5, 0.74, 0.75, 1.0)] == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
 
 
 @pytest.mark.parametrize("name", SCHEDULES)

@@ -79,15 +79,13 @@ class Shuffled:
     def __iter__(self) -> Iterator[Batch | None]:
         # A pass counts from its first batch: an iterator that is made and not used changes nothing.
         done, self.done = self.done, 0
+        places = ((step, self.rank) for step in range(done, len(self)))
+        batches = self.parts(places)
         yield from [None] * done
-        yield from self.batches(range(done, len(self)))
-
-    def batches(self, steps: Iterable[int]) -> Iterator[Batch]:
-        """The batches of the chosen steps of this pass; the next call is about the next pass."""
-        return self.parts((step, self.rank) for step in steps)
+        yield from batches
 
     def parts(self, places: Iterable[tuple[int, int]]) -> Iterator[Batch]:
-        """Batches of this pass by step and part, whoever's part that is."""
+        """Batches of this pass by step and part, whoever's part that is; the next call is about the next pass."""
         order = torch.randperm(len(self.images), generator=self._generator()).to(self.images.home)
         transforms = [build(AUGMENTATIONS, spec, self._draws(f"augment {place}")) for place, spec in enumerate(self.augment)]
         mix = None if self.mix is None else build(MIXES, self.mix.spec, self._draws("mix"))
