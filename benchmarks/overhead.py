@@ -123,8 +123,13 @@ class Turns(MemoryTracker):
         self.timer.start()
 
 
-def bare(training: Training, model: nn.Module) -> Iterator[None]:
-    """The loop that everybody writes, one epoch at a time; `model` is left with its best weights."""
+def bare(training: Training, model: nn.Module, objective: nn.Module, whole: nn.Module) -> Iterator[None]:
+    """The loop that everybody writes, one epoch at a time; `model` is left with its best weights.
+
+    Args:
+        objective: `(images, labels, logits) -> loss`.
+        whole: what is put into train mode for each epoch: the network, or what holds it.
+    """
     params = training.fit
     train = Shuffled(load_split(training.prepared, "train"), params.batch_size, 0, params.augment)
     validation = Ordered(load_split(training.prepared, "validation"), EVALUATION_BATCH)
@@ -138,12 +143,12 @@ def bare(training: Training, model: nn.Module) -> Iterator[None]:
     steps, done = len(train) * params.epochs, 0
     best: tuple[tuple[float, float], dict[str, Tensor]] | None = None
     for _ in range(params.epochs):
-        model.train()
+        whole.train()
         total = 0.0
         for images, labels in train:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor(done / steps)
-            loss = F.cross_entropy(model(images), labels, label_smoothing=params.label_smoothing)
+            loss = objective(images, labels, model(images))
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -168,7 +173,7 @@ def compared(training: Training, threads: int) -> dict[str, Any]:
     """Both sides in turn."""
     rounds = training.fit.epochs
     model, module = training.network(), Classifier(training.network(), training.fit, LabelsAlone(training.fit.label_smoothing))
-    turns = Turns(bare(training, model), rounds)
+    turns = Turns(bare(training, model, LabelsAlone(training.fit.label_smoothing), model), rounds)
     settings = Settings(0, Hardware(threads=threads, accelerator="cpu"))
     whole = Timer()
     fit(module, training.prepared, training.fit, settings, tracker=turns)
