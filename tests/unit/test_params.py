@@ -7,6 +7,8 @@ import pytest
 from slimline.errors import SlimlineError
 from slimline.params.distill import Distill
 from slimline.params.file import BLOCKS, load, plain
+from slimline.params.fit import Fit
+from slimline.params.hardware import Hardware
 from slimline.params.teacher import Teacher
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +27,7 @@ def test_values_arrive_typed_and_defaults_filled_in() -> None:
     params = load(Path(__file__).with_name("shipped_params.yaml"))
     teacher = params.block("teacher", Teacher)
     assert teacher.fit.augment == ({"name": "shift", "pixels": 1, "outside": "black"},)
-    assert teacher.fit.optimizer == {"name": "adamw", "lr": 0.003}
+    assert teacher.fit.optimizer == {"name": "adamw", "lr": 0.003, "beta1": 0.9, "beta2": 0.999}
     assert plain(params.block("distill", Distill))["fit"]["label_smoothing"] == 0.0
 
 
@@ -48,7 +50,8 @@ def test_a_number_in_scientific_notation_is_a_number(tmp_path) -> None:
 
 BLOCK = "seed, data, teacher, distill, prune, quantize, evaluate, hardware, tracking"
 HARDWARE = "threads, workers, resident_mb"
-FIT = "epochs, batch_size, optimizer, schedule, weight_decay, label_smoothing, augment, mix"
+FIT = ", ".join(Fit.model_fields)
+HARDWARE = ", ".join(Hardware.model_fields)
 SLIPS = {
     # what was done: (text, its replacement, what must be told after the file's name)
     "misspelt block": ("teacher:\n", "techer:\n", f"techer: no such block; did you mean teacher? allowed here: {BLOCK}"),
@@ -57,12 +60,12 @@ SLIPS = {
     "null block": (
         "hardware:\n  threads: 2\n",
         "hardware:\n",
-        "hardware: found null; a mapping is needed, with the keys threads, workers, resident_mb",
+        f"hardware: found null; a mapping is needed, with the keys {HARDWARE}",
     ),
     "text for a block": (
         "hardware:\n  threads: 2\n",
         "hardware: 2\n",
-        "hardware: found 2; a mapping is needed, with the keys threads, workers, resident_mb",
+        f"hardware: found 2; a mapping is needed, with the keys {HARDWARE}",
     ),
     "missing seed": ("seed: 0", "", f"seed: missing; needed are {BLOCK}"),
     "misspelt key": ("epochs: 30", "epoch: 30", f"teacher.fit.epoch: no such parameter; did you mean epochs? allowed here: {FIT}"),

@@ -44,8 +44,20 @@ def network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
 
 
+class Turning(LabelsAlone):
+    """Teaches for some steps, then the opposite: the best epoch lies in the middle."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__(0.0)
+        self.left = steps
+
+    def forward(self, images: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        self.left -= 1
+        return super().forward(images, labels, logits) * (1 if self.left >= 0 else -1)
+
+
 def test_the_best_epoch_by_validation_stays_and_among_equals_the_one_with_the_lowest_loss(prepared: Path) -> None:
-    module = Classifier(network(), settings(epochs=6, optimizer={"name": "adamw", "lr": 0.1}), LabelsAlone(0.0))
+    module = Classifier(network(), settings(epochs=6, optimizer={"name": "adamw", "lr": 0.05}), Turning(9))
     kept = fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker())
     assert kept == max(module.history, key=lambda row: (row.val_accuracy, -row.val_loss))
     assert len(module.history) == 6
@@ -106,8 +118,8 @@ def test_an_optimizer_lowers_a_loss(name: str) -> None:
     assert float(weight.detach().square().sum()) < 1
 
 
-def test_plain_descent_is_stopped_early_when_patience_ends_and_the_best_stays(prepared: Path) -> None:
-    module = Classifier(network(), settings(epochs=50, patience=3, optimizer={"name": "adamw", "lr": 0.2}), LabelsAlone(0.0))
+def test_training_is_stopped_early_when_patience_ends_and_the_best_stays(prepared: Path) -> None:
+    module = Classifier(network(), settings(epochs=50, patience=3, optimizer={"name": "adamw", "lr": 0.05}), Turning(9))
     kept = fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker())
     assert len(module.history) < 50
     assert module.history[-1].epoch - kept.epoch == 3

@@ -113,7 +113,7 @@ class Classifier(pl.LightningModule):
         if self._go_on:
             self.arrangement.load(self.updates, self._resumed)
         self._resumed = None
-        self._losses = Losses(self.device)
+        self._losses = Losses()
         self._validation = torch.zeros(3, dtype=torch.float64, device=self.device)  # images, right answers, summed loss
         self._generator = torch.cuda.default_generators[self.device.index or 0] if self.device.type == "cuda" else torch.default_generator
 
@@ -133,7 +133,7 @@ class Classifier(pl.LightningModule):
         part = len(batch[0]) / min(self.fit_params.batch_size, self._images - self.arrangement.step_of(index) * self.fit_params.batch_size)
         weight = part * self.arrangement.share["ranks"]
         loss = self.arrangement.step(self.updates, batch, weight, self.manual_backward)
-        self._losses.add(loss * part)
+        self._losses.add(loss if part == 1.0 else loss * part)
         self.position = Position(self.current_epoch, index + 1)
 
     def on_validation_epoch_start(self) -> None:

@@ -20,20 +20,18 @@ class NotFiniteError(ArithmeticError):
 class Losses:
     """A sum in double precision, in the order of the steps: the same bits however often it was looked at."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self) -> None:
         self.total = 0.0
         self.steps = 0
-        self._window = torch.zeros(WINDOW, dtype=torch.float64, device=device)
-        self._filled = 0
+        self._window: list[Tensor] = []
 
     def add(self, loss: Tensor) -> None:
         """
         Raises:
             NotFiniteError: one of the last losses.
         """
-        self._window[self._filled] = loss
-        self._filled += 1
-        if self._filled == WINDOW:
+        self._window.append(loss)
+        if len(self._window) == WINDOW:
             self.look()
 
     def look(self) -> float:
@@ -42,14 +40,14 @@ class Losses:
         Raises:
             NotFiniteError: one of the losses since the last look.
         """
-        for value in self._window[: self._filled].tolist():
+        window, self._window = self._window, []
+        for value in torch.stack(window).tolist() if window else []:
             if not math.isfinite(value):
                 raise NotFiniteError(self.steps, value)
             self.total += value
             self.steps += 1
-        self._filled = 0
         return self.total
 
     def reset(self, total: float = 0.0, steps: int = 0) -> None:
         """Start an epoch, or go on within one after `steps` of it."""
-        self.total, self.steps, self._filled = total, steps, 0
+        self.total, self.steps, self._window = total, steps, []
