@@ -1,6 +1,6 @@
 """What the training engine costs: seconds an epoch of `fit`, Lightning included, over those of a bare PyTorch loop of the same arithmetic.
 
-    python benchmarks/overhead.py          # environment active; some three minutes on a machine that does nothing else
+    python benchmarks/overhead.py          # environment active; several minutes
 
 Three trainings: the teacher of params.yaml on the digits; LeNet-300-100 on images of MNIST's shape at batch 128; ResNet-20 on 2,000
 images of CIFAR's shape. The last two learn noise, whose epochs cost what those of pictures cost.

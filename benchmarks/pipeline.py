@@ -1,11 +1,12 @@
-"""What DVC, MLflow and Lightning cost a whole run: `dvc repro` from nothing, against one script that does the same work without them.
+"""What DVC, MLflow and Lightning's loop cost a whole run: `dvc repro` from nothing, against one script that does the same work without.
 
-    python benchmarks/pipeline.py --rounds 1          # in the repository, environment active; some five minutes a round
+    python benchmarks/pipeline.py --rounds 1          # in the repository, environment active; several minutes a round
 
 The pipeline runs in a clone of the repository with the working tree's changes, with nothing made, an empty cache and an empty store of
 runs. The script (`--side plain`, in this file) makes the same models by the same functions of the library, with bare loops for trainings,
-in one process. The accuracies of both must be equal. With `--epochs 1` every training has one epoch: little but what does not depend on
-them is left.
+in one process. It goes through the stages' own modules, so it imports Lightning too and evaluates with its
+test loop. The accuracies of both must be equal. With `--epochs 1` every training has one epoch: little but what does not depend on them is
+left.
 
 Each stage's seconds are taken apart by what its MLflow run says (`seconds/…`, see runtime/clock.py):
 `start` interpreter and imports, `identify` asking DVC what the stage depends on, `track` MLflow, `fit` training; `rest` is what else the
