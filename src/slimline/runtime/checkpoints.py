@@ -84,7 +84,12 @@ class Checkpoints:
         """
         path = self.folder / f"{epoch:06d}-{step:08d}{SUFFIX}"
         with whole_file(path) as file:
-            torch.save(state, file)
+            try:
+                torch.save(state, file)
+            except RuntimeError as error:  # torch finishes its archive even then, fails at that too, and hides what had happened
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from None
+                raise
         for old in self.files[:-KEPT]:
             old.unlink(missing_ok=True)
         self._last = time.monotonic()

@@ -31,6 +31,8 @@ class Keeper(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
+        # Lightning's own handler of SIGTERM, set a moment ago, exits with 0 from a validation and has processes exchange at different places.
+        STOP.listen_again()
         shown = pl_module.arrangement.world.first and sys.stderr.isatty() and "CI" not in os.environ
         updates = pl_module.updates
         self._bar = tqdm(total=updates.steps, initial=updates.done, desc=self.label, unit="step", disable=not shown, dynamic_ncols=True)

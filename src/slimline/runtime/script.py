@@ -50,25 +50,44 @@ def main(stage: str, block: str, schema: type[Block], run: Run, *, last: bool = 
     workspace: Path = parser.parse_args().workspace.resolve()
     # Users' own methods, named by import path, may lie beside params.yaml.
     sys.path.insert(0, str(workspace))
-    STOP.listen()
+    with refusing(), ending(stage):
+        STOP.listen()
+        _watch_starters()
+        _start(stage, block, schema, run, workspace, last, together)
+
+
+@contextmanager
+def ending(stage: str) -> Iterator[None]:
+    """A signal ends the block with one line, whatever it was at, and the exit code that shells know it by."""
+    try:
+        yield
+    except Stopped as stopped:
+        if World.of(os.environ).first:
+            print(f"slimline: {stage} {stopped}; run again, and it goes on from there", file=sys.stderr, flush=True)
+        sys.exit(128 + stopped.signum)
+
+
+def _watch_starters() -> None:
     if SUPERVISOR in os.environ:
         end_with([int(os.environ[SUPERVISOR])])
     elif "DVC_STAGE" in os.environ:
         end_with(starters())
-    with refusing():
-        paths = Paths(workspace)
-        world = World.of(os.environ)
-        params = load(paths.params)
-        hardware = params.block("hardware", Hardware)
-        _refuse_what_is_not_there(hardware, world)
-        if not together and not world.first:
-            return
-        if together and world.alone and hardware.devices > 1:
-            with only_one(paths, stage):
-                sys.exit(run_together(own_command(), hardware.devices))
-        world = world if together else World()
-        with only_one(paths, stage) if world.first and SUPERVISOR not in os.environ else _nothing():
-            _run(stage, params, block, schema, run, paths, world, last)
+
+
+def _start(stage: str, block: str, schema: type[Block], run: Run, workspace: Path, last: bool, together: bool) -> None:
+    paths = Paths(workspace)
+    world = World.of(os.environ)
+    params = load(paths.params)
+    hardware = params.block("hardware", Hardware)
+    _refuse_what_is_not_there(hardware, world)
+    if not together and not world.first:
+        return
+    if together and world.alone and hardware.devices > 1:
+        with only_one(paths, stage):
+            sys.exit(run_together(own_command(), hardware.devices))
+    world = world if together else World()
+    with only_one(paths, stage) if world.first and SUPERVISOR not in os.environ else _nothing():
+        _run(stage, params, block, schema, run, paths, world, last)
 
 
 def _refuse_what_is_not_there(hardware: Hardware, world: World) -> None:
@@ -162,10 +181,9 @@ def _run(stage: str, params: Params, block: str, schema: type[Block], run: Run, 
         if place is not None:
             place.clear()
         status = "FINISHED"
-    except Stopped as stopped:
+    except Stopped:
         status = "KILLED"
-        print(f"slimline: {stage} {stopped}; run again, and it goes on from there", file=sys.stderr, flush=True)
-        sys.exit(128 + stopped.signum)
+        raise
     finally:
         tracker.finish(status, last=last)
 

@@ -9,8 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import psutil
@@ -20,8 +19,6 @@ GRACE = 8.0
 
 POLL = 0.5
 """Seconds between two looks at whether a parent still lives."""
-
-SHELLS = ("sh", "dash", "bash", "zsh", "ash")
 
 
 class Stopped(BaseException):
@@ -38,16 +35,25 @@ class Stop:
     def __init__(self) -> None:
         self.signum: int | None = None
         self._deferred = 0
+        self._listens = False
 
     def listen(self) -> None:
         """Take SIGTERM and SIGINT from here on."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._hear)
+        self._listens = True
+
+    def listen_again(self) -> None:
+        """Take them back from a library that has taken them since; nothing where this process never listened."""
+        if self._listens:
+            self.listen()
 
     def _hear(self, signum: int, _frame: FrameType | None) -> None:
-        if self.signum is None:
-            self.signum = signum
-            threading.Thread(target=_end_after, args=(GRACE, 128 + signum), daemon=True).start()
+        if self.signum is not None:
+            # A terminal, DVC and a supervisor may each say it; the second time must not break off the orderly end of the first.
+            return
+        self.signum = signum
+        threading.Thread(target=_end_after, args=(GRACE, 128 + signum), daemon=True).start()
         if not self._deferred:
             raise Stopped(signum)
 
@@ -74,21 +80,40 @@ def _end_after(seconds: float, code: int) -> None:
 
 def end_with(pids: list[int]) -> None:
     """End this process, as by SIGTERM, when one of the processes `pids` has ended: nobody waits for its result any more."""
-    watched = [psutil.Process(pid) for pid in pids]
 
     def watch() -> None:
-        while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in watched):
-            time.sleep(POLL)
+        with suppress(psutil.NoSuchProcess):  # it has ended before it could be looked at
+            watched = [psutil.Process(pid) for pid in pids]
+            while all(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in watched):
+                time.sleep(POLL)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="parents", daemon=True).start()
 
 
 def starters() -> list[int]:
-    """The parent, and where that is a shell that runs one command (as DVC starts stages), the shell's parent too."""
-    parent = psutil.Process().parent()
-    if parent is None:
-        return []
-    words = parent.cmdline()
-    grandparent = parent.parent() if len(words) > 1 and Path(words[0]).name in SHELLS and words[1] == "-c" else None
-    return [parent.pid, *([grandparent.pid] if grandparent else [])]
+    """The processes between this one, which DVC has started, and DVC; the last one is DVC.
+
+    DVC sets DVC_STAGE for what it starts (a shell, perhaps a launcher, this) and has none itself. Where DVC was killed while this process
+    was starting, whoever adopts orphans stands in its place, and in another process group than the orphan: this process is to end too.
+    """
+    chain = [psutil.Process()]
+    while "DVC_STAGE" in _environment(chain[-1]) and (parent := chain[-1].parent()) is not None:
+        chain.append(parent)
+    if len(chain) > 1 and _group(chain[-2]) != _group(chain[-1]):
+        os.kill(os.getpid(), signal.SIGTERM)
+    return [process.pid for process in chain[1:]]
+
+
+def _group(process: psutil.Process) -> int | None:
+    """The process group of `process`; None where it has ended."""
+    with suppress(ProcessLookupError):
+        return os.getpgid(process.pid)
+    return None
+
+
+def _environment(process: psutil.Process) -> dict[str, str]:
+    """What `process` was started with; empty where it is another user's."""
+    with suppress(psutil.Error):
+        return dict(process.environ())
+    return {}
