@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import torch
+
 from slimline.data.batches import Ordered
 from slimline.data.prepared import describe, load_split
 from slimline.data.resident import resident
@@ -18,10 +20,13 @@ from slimline.runtime.parallel.arrangement import Arrangement
 from slimline.runtime.settings import Settings
 from slimline.runtime.stopping import STOP
 from slimline.runtime.trainer import trainer
-from slimline.tracking import Tracker
+from slimline.tracking import Tracker, flattened
 
 EVALUATION_BATCH = 512
 """Images a call in validation; it changes no result, only memory."""
+
+LOST = ("gloo", "NCCL", "Connection", "Broken pipe", "timed out", "Timed out")
+"""What torch writes when another process does not answer any more."""
 
 
 def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, tracker: Tracker, prefix: str = "", name: str = "training") -> Epoch:
@@ -65,7 +70,9 @@ def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, 
         except NotFiniteError as error:
             raise _undefined(error, module, checkpoints) from error
         except RuntimeError as error:
-            raise _lost(error, settings) or error from error
+            raise _explained(error, settings) or error from error
+    if report := arrangement.report():
+        tracker.metrics({f"parallel/{key.replace('.', '/')}": value for key, value in flattened(report).items()})
     module.model = arrangement.finish(module.model)
     module.cpu().float()
     best = module.restore_best()
@@ -101,8 +108,6 @@ def _type(module: Classifier, params: Fit) -> None:
     if params.precision == 64:
         module.double()
     if params.channels_last:
-        import torch
-
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -115,10 +120,14 @@ def _undefined(error: NotFiniteError, module: Classifier, checkpoints: Checkpoin
     )
 
 
-def _lost(error: RuntimeError, settings: Settings) -> SlimlineError | None:
-    """What a failed exchange with another process means; None where it was something else."""
+def _explained(error: RuntimeError, settings: Settings) -> SlimlineError | None:
+    """What torch complains of in the words of params.yaml; None where that is not known."""
     text = " ".join(str(error).split())
-    if settings.world.alone or not any(word in text for word in ("gloo", "NCCL", "Connection", "Broken pipe", "timed out", "Timed out")):
+    if isinstance(error, torch.OutOfMemoryError):
+        return SlimlineError(f"the device has no memory left ({text[:120]}); lower fit.batch_size, or cut the network (hardware.strategy)")
+    if "does not have a deterministic implementation" in text:
+        return SlimlineError(f"{text[:160]}; replace that operation in the network: slimline trains repeatably alone")
+    if settings.world.alone or not any(word in text for word in LOST):
         return None
     return SlimlineError(
         f"process {settings.world.rank} of {settings.world.ranks} lost touch with another one ({text[:120]}); see that one's message, and run "
