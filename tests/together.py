@@ -45,6 +45,11 @@ def train(folder: Path, prepared: Path, ranks: int, *, model: Mapping[str, Any],
     done = start(folder, prepared, ranks, model=model, fit=fit, **more)
     texts = [process.communicate(timeout=300)[0] for process in done]
     assert all(process.returncode == 0 for process in done), "\n".join(texts)
+    return results(folder, ranks)
+
+
+def results(folder: Path, ranks: int) -> Result:
+    """What the processes left in `folder`."""
     return Result(
         [json.loads((folder / f"{rank}.json").read_text())["curve"] for rank in range(ranks)],
         [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(ranks)],
@@ -52,10 +57,15 @@ def train(folder: Path, prepared: Path, ranks: int, *, model: Mapping[str, Any],
     )
 
 
-def start(folder: Path, prepared: Path, ranks: int, **settings: Any) -> list[subprocess.Popen[str]]:
-    """The processes of `train`, running."""
+def task(folder: Path, prepared: Path, **settings: Any) -> None:
+    """Tell the program what to do."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "task.json").write_text(json.dumps({"prepared": str(prepared), **settings}))
+
+
+def start(folder: Path, prepared: Path, ranks: int, **settings: Any) -> list[subprocess.Popen[str]]:
+    """The processes of `train`, running."""
+    task(folder, prepared, **settings)
     common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
     return [
         subprocess.Popen(

@@ -108,7 +108,7 @@ def _refuse_what_is_not_there(hardware: Hardware, world: World) -> None:
     if world.alone and hardware.nodes > 1:
         raise SlimlineError(
             f"hardware.nodes is {hardware.nodes}: start the stage on each of them by torchrun, "
-            f"SLIMLINE_LAUNCH='torchrun --nnodes={hardware.nodes} --nproc-per-node={hardware.devices} --rdzv-backend=c10d --rdzv-endpoint=HOST:PORT'"
+            f"SLIMLINE_LAUNCH='torchrun --nnodes={hardware.nodes} --nproc-per-node={hardware.devices} --node-rank=N --master-addr=FIRST --master-port=PORT'"
         )
     if not world.alone and asked not in (1, world.ranks):
         raise SlimlineError(

@@ -1,0 +1,92 @@
+"""Two hosts, each with a network and an address of its own, train what one process would."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import tiny
+import together
+
+pytestmark = pytest.mark.slow
+
+MODEL = {"name": "together:Plain"}
+FIT: dict[str, Any] = {
+    "epochs": 3,
+    "batch_size": 16,
+    "precision": 64,
+    "optimizer": {"name": "sgd", "lr": 0.05},
+    "schedule": {"name": "cosine"},
+    "clip_norm": 1.0,
+}
+PORT = 29511
+
+
+@dataclass(frozen=True)
+class Host:
+    """A network namespace with one address."""
+
+    name: str
+    link: str
+    address: str
+
+    def torchrun(self, rank: int, meeting: str, *program: str) -> subprocess.Popen[str]:
+        nodes = ["--nnodes=2", f"--node-rank={rank}", "--nproc-per-node=1", f"--master-addr={meeting}", f"--master-port={PORT}"]
+        environment = {**os.environ, "GLOO_SOCKET_IFNAME": self.link, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        command = ["ip", "netns", "exec", self.name, "torchrun", *nodes, *program]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[tuple[Host, Host]]:
+    """Two of them, joined by a cable, on addresses that no other network of this machine sees."""
+    number = os.getpid() % 1000
+    pair = tuple(Host(f"slimline-{number}-{end}", f"slv{number}{end}", f"10.77.0.{end}") for end in (1, 2))
+    try:
+        ip("netns", "add", pair[0].name)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no network namespaces here ({error}): they need root and iproute2")
+    try:
+        ip("netns", "add", pair[1].name)
+        ip("link", "add", pair[0].link, "netns", pair[0].name, "type", "veth", "peer", "name", pair[1].link, "netns", pair[1].name)
+        for host in pair:
+            ip("-n", host.name, "addr", "add", f"{host.address}/24", "dev", host.link)
+            ip("-n", host.name, "link", "set", host.link, "up")
+            ip("-n", host.name, "link", "set", "lo", "up")
+        yield pair[0], pair[1]
+    finally:
+        for host in pair:
+            subprocess.run(["ip", "netns", "del", host.name], check=False, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Iterator[Path]:
+    with tiny.prepared(tiny.items(150, classes=3)) as made:
+        yield made.folder
+
+
+@pytest.mark.parametrize("changes", [{}, {"hardware": {"strategy": {"name": "pipeline"}}}], ids=["ddp", "pipeline"])
+def test_two_hosts_by_torchrun_follow_the_curve_of_one_process(hosts: tuple[Host, Host], prepared: Path, tmp_path: Path, changes: Any) -> None:
+    alone = together.train(tmp_path / "alone", prepared, 1, model=MODEL, fit=FIT)
+    folder = tmp_path / "together"
+    together.task(folder, prepared, model=MODEL, fit=FIT, **changes)
+    both = [host.torchrun(rank, hosts[0].address, together.__file__, str(folder)) for rank, host in enumerate(hosts)]
+    texts = [process.communicate(timeout=300)[0] for process in both]
+    assert all(process.returncode == 0 for process in both), "\n".join(texts)
+    two = together.results(folder, 2)
+    for curve, state in zip(two.curves, two.states, strict=True):
+        np.testing.assert_allclose(curve, alone.curves[0], rtol=1e-9)
+        assert [row[2] for row in curve] == [row[2] for row in alone.curves[0]], "counts of right answers are exact"
+        for name, tensor in state.items():
+            torch.testing.assert_close(tensor, alone.states[0][name], rtol=1e-5, atol=1e-7)
