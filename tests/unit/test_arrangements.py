@@ -39,7 +39,10 @@ def alone(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> together.
     return together.train(tmp_path_factory.mktemp("alone"), prepared, 1, model=MODEL, fit=FIT)
 
 
-@pytest.mark.parametrize("strategy", [{"name": "ddp"}, {"name": "fsdp"}, {"name": "pipeline"}, {"name": "pipeline", "micro_batches": 2}])
+SLOW = [{"name": "fsdp"}, {"name": "pipeline"}, {"name": "pipeline", "micro_batches": 2}]
+
+
+@pytest.mark.parametrize("strategy", [{"name": "ddp"}, *(pytest.param(strategy, marks=pytest.mark.slow) for strategy in SLOW)])
 def test_two_processes_follow_the_curve_of_one(strategy: dict[str, Any], prepared: Path, alone: together.Result, tmp_path: Path) -> None:
     two = together.train(tmp_path, prepared, 2, model=MODEL, fit=FIT, hardware={"strategy": strategy})
     for curve in two.curves:
@@ -51,12 +54,14 @@ def test_two_processes_follow_the_curve_of_one(strategy: dict[str, Any], prepare
             torch.testing.assert_close(tensor, alone.states[0][name], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_one_worker_and_its_parameter_server_take_the_steps_of_one_process(prepared: Path, alone: together.Result, tmp_path: Path) -> None:
     server = together.train(tmp_path, prepared, 1, model=MODEL, fit={**FIT, "synchrony": {"name": "asynchronous"}})
     np.testing.assert_allclose(server.curves[0], alone.curves[0], rtol=1e-9)
     assert server.reports[0]["staleness"] == {"0": steps(prepared)}, "a worker alone meets no weights that others have moved"
 
 
+@pytest.mark.slow
 def test_two_workers_share_an_epoch_without_waiting_and_agree_at_its_end(prepared: Path, tmp_path: Path) -> None:
     fit = {**FIT, "ema": 0.9, "synchrony": {"name": "asynchronous"}}
     two = together.train(tmp_path, prepared, 2, model=MODEL, fit=fit)
@@ -66,6 +71,7 @@ def test_two_workers_share_an_epoch_without_waiting_and_agree_at_its_end(prepare
     assert two.curves[0][-1][0] < two.curves[0][0][0], "it learns"
 
 
+@pytest.mark.slow
 def test_local_steps_with_an_average_at_each_are_synchronous_descent(prepared: Path, alone: together.Result, tmp_path: Path) -> None:
     """Averaging weights after a plain step is a step along the averaged gradient (momentum aside)."""
     plain = {**FIT, "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.0}}
@@ -74,6 +80,7 @@ def test_local_steps_with_an_average_at_each_are_synchronous_descent(prepared: P
     np.testing.assert_allclose(two.curves[0], one.curves[0], rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_longer_periods_leave_the_synchronous_course_and_still_end_alike_everywhere(prepared: Path, alone: together.Result, tmp_path: Path) -> None:
     two = together.train(tmp_path, prepared, 2, model=MODEL, fit={**FIT, "synchrony": {"name": "local_sgd", "period": 4}})
     assert two.curves[0] == two.curves[1] != alone.curves[0]
