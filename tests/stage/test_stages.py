@@ -52,7 +52,7 @@ def test_the_student_learns_to_answer_as_its_teacher_does(chain: Chain) -> None:
 
 def test_the_control_knows_no_teacher(copy_of_chain: Copy, chain: Chain) -> None:
     """Another teacher, another student, the same control."""
-    other = copy_of_chain().run("train_teacher", teacher={"model": {"name": "resnet", "depth": 8, "width": 4}}).run("distill_student")
+    other = copy_of_chain().run("train_teacher", teacher={"model": {"name": "resnet", "depth": 8, "width": 4}}).run("distill_student", "train_alone")
     assert other.paths.model("student").weights.read_bytes() != chain.paths.model("student").weights.read_bytes()
     assert other.paths.model("student_alone").weights.read_bytes() == chain.paths.model("student_alone").weights.read_bytes()
 
@@ -194,7 +194,7 @@ def test_training_that_blows_up_is_told_and_not_saved(copy_of_chain: Copy) -> No
     chain = copy_of_chain()
     before = chain.paths.model("teacher").weights.read_bytes()
     fit = {"epochs": 1, "batch_size": 64, "optimizer": {"name": "sgd", "lr": 1e30}, "schedule": {"name": "constant"}}
-    with pytest.raises(SlimlineError, match=r"lower the learning rate \(fit\.optimizer\.lr\)"):
+    with pytest.raises(SlimlineError, match=r"the loss became nan in epoch 1 at step \d+.*lower fit\.optimizer\.lr"):
         chain.run("train_teacher", teacher={"fit": fit})
     assert chain.paths.model("teacher").weights.read_bytes() == before
 
