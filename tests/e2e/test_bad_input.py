@@ -34,7 +34,9 @@ def stage(repository: Repository, name: str, prepare: Callable[[], None] | None 
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    return {str(f.relative_to(folder)): f.read_bytes() for f in sorted(folder.rglob("*")) if f.is_file() and "__pycache__" not in f.parts}
+    """Every file's bytes but for what no result is: compiled code, and the locks of stages."""
+    files = (f for f in sorted(folder.rglob("*")) if f.is_file() and "__pycache__" not in f.parts and f.suffix != ".lock")
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files}
 
 
 def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
@@ -125,7 +127,7 @@ def sealed(workspace: Repository) -> Iterator[Repository]:
 
 
 def test_no_permission_to_write_is_told(sealed: Repository) -> None:
-    refused(stage(sealed, "prepare"), "data", "mend it and run the command again")
+    refused(stage(sealed, "prepare"), str(sealed.root), "mend it and run the command again")
 
 
 def test_a_tracking_server_that_is_down_costs_one_line_and_no_training(workspace: Repository) -> None:
