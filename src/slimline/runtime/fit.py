@@ -83,8 +83,10 @@ def arranged(params: Fit, settings: Settings) -> Arrangement:
     """The way in which the processes of `settings` train.
 
     Raises:
-        SlimlineError: what needs a whole network, under a strategy that cuts it.
+        SlimlineError: what needs a whole network, under a strategy that cuts it; 16 bits without a CUDA device.
     """
+    if params.precision == 16 and not settings.hardware.on_cuda():
+        raise SlimlineError("fit.precision 16 needs a CUDA device; take bf16 or 32")
     strategy: Spec = settings.hardware.strategy  # type: ignore[assignment]
     if params.synchrony is None:
         arrangement: Arrangement = build(STRATEGIES, strategy, settings.world, settings.hardware)
