@@ -94,6 +94,9 @@ class Plain(nn.Module):
         return self.classifier(self.flatten(self.body(x)))
 
 
+NEVER = -1
+
+
 class Slow(nn.Module):
     """Raises SIGTERM in its own process at a chosen forward pass in training."""
 
@@ -125,8 +128,8 @@ def main(folder: Path) -> None:
         return network(spec, tuple(task.get("shape", (1, 8, 8))), task.get("classes", 3), (0.4,), (0.3,))
 
     model = made(task["model"])
-    if world.rank == task.get("stopped_rank", 0) and task.get("stop_after"):
-        model = Slow(model, task["stop_after"])
+    if task.get("stop_after"):
+        model = Slow(model, task["stop_after"] if world.rank == task.get("stopped_rank", 0) else NEVER)
     objective: nn.Module = LabelsAlone(params.label_smoothing)
     if "taught" in task:
         objective = Taught(made(task["taught"]["model"]), task["taught"]["loss"])

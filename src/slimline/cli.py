@@ -33,7 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands.add_parser("check", help="check params.yaml as a whole").set_defaults(run=check)
     commands.add_parser("show", help="table of the models that the last run made").set_defaults(run=show)
     commands.add_parser("record", help="write the last run into results.json and the table of README.md").set_defaults(run=record)
-    reproducing = commands.add_parser("repro", help="dvc repro, alone in the repository; a signal ends all of it, and the next one goes on")
+    # Without prefix characters all that follows is dvc's, options too; else argparse takes a leading `--force` for its own.
+    reproducing = commands.add_parser(
+        "repro", help="dvc repro, alone in the repository; a signal ends all of it, and the next one goes on", prefix_chars="\0", add_help=False
+    )
     reproducing.add_argument("arguments", nargs=argparse.REMAINDER, help="handed to dvc repro")
     reproducing.set_defaults(run=repro)
     fetching = commands.add_parser("fetch", help="download a well-known data set into data/raw")

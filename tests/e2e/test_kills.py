@@ -390,7 +390,7 @@ def test_code_that_is_edited_while_a_stage_runs_is_noticed_at_its_end_and_other_
 
 @pytest.mark.slow
 def test_a_disk_that_is_full_when_a_checkpoint_is_due_costs_one_line_and_the_next_run_goes_on(tmp_path: Path) -> None:
-    """A limit on the size of a file stands for the full disk: a mebibyte is less than a checkpoint and more than the run store's growth."""
+    """A limit on the size of a file stands for the full disk: four MiB are less than a checkpoint and more than the run store."""
     wide = PARAMS.replace("depth: 8, width: 8", "depth: 8, width: 48")
     undisturbed = workspace(tmp_path / "undisturbed", wide)
     undisturbed.output("dvc", "repro", "train_teacher")
@@ -400,7 +400,7 @@ def test_a_disk_that_is_full_when_a_checkpoint_is_due_costs_one_line_and_the_nex
     attempt = Attempt(repository, ("dvc", "repro", "train_teacher"), tmp_path / "full.log")
     reaches_training(attempt, "train_teacher")
     (trainer,) = attempt.trainers()["train_teacher"]
-    trainer.rlimit(psutil.RLIMIT_FSIZE, (2**20, 2**20))
+    trainer.rlimit(psutil.RLIMIT_FSIZE, (2**22, 2**22))
     assert attempt.process.wait(timeout=PATIENCE) != 0
     assert "exited with 2" in attempt.text, attempt.text
     assert [line for line in attempt.said if "MLflow" not in line and "File too large" in line], attempt.text

@@ -87,7 +87,7 @@ class Classifier(pl.LightningModule):
         if course is not None:
             self.position = Position(*course["position"])
             self.history = [Epoch(*row) for row in course["history"]]
-            self._losses_so_far = course["losses"]
+            self._losses_so_far = course["losses"][arrangement.world.rank]
             if course["best"] is not None:
                 self._best = Epoch(*course["best"][0]), course["best"][1]
 
@@ -173,11 +173,11 @@ class Classifier(pl.LightningModule):
         return self._losses.look()
 
     def course(self) -> dict[str, Any]:
-        """Where the training stands, as a checkpoint keeps it."""
+        """Where the training stands, as a checkpoint keeps it; every process takes part, for each has losses of its own."""
         best = None if self._best is None else [list(astuple(self._best[0])), self._best[1]]
         return {
             "position": [self.position.epoch, self.position.step],
-            "losses": self.look(),
+            "losses": self.arrangement.everyones(self.look()),
             "history": [list(astuple(row)) for row in self.history],
             "best": best,
         }

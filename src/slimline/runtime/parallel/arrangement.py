@@ -122,6 +122,10 @@ class Arrangement:
         """What `model` answers; None where another process has the answer."""
         return model(images)
 
+    def everyones(self, value: float) -> list[float]:
+        """Each process's `value` in the order of ranks, for a checkpoint."""
+        return self.world.everyones(value)
+
     def state(self, updates: Updates) -> dict[str, Any]:
         """What a checkpoint needs of all processes, for the first one."""
         return updates.state()
