@@ -154,7 +154,7 @@ def test_the_moving_average_is_what_is_kept(prepared: Path) -> None:
 def test_a_clipped_step_of_plain_descent_is_no_longer_than_rate_times_norm(prepared: Path) -> None:
     model = network()
     before = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
-    steps = {"epochs": 1, "batch_size": 64, "clip_norm": 1e-3, "optimizer": {"name": "sgd", "lr": 0.5, "momentum": 0.0}}
+    steps = {"epochs": 1, "batch_size": 32, "clip_norm": 1e-3, "optimizer": {"name": "sgd", "lr": 0.5, "momentum": 0.0}}
     module = trained(prepared, model, **steps)
     moved = torch.cat([p.detach().flatten() for p in module.model.parameters()]) - before
     assert 0 < float(moved.norm()) <= 0.5 * 1e-3 * module.updates.done * 1.001

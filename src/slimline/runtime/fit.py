@@ -1,5 +1,6 @@
 """One way to train, for every stage."""
 
+import time
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from slimline.runtime.keeping import Keeper
 from slimline.runtime.losses import NotFiniteError
 from slimline.runtime.parallel import STRATEGIES, SYNCHRONY
 from slimline.runtime.parallel.arrangement import Arrangement
+from slimline.runtime.refusal import LATER
 from slimline.runtime.settings import Settings
 from slimline.runtime.stopping import STOP
 from slimline.runtime.trainer import trainer
@@ -47,6 +49,8 @@ def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, 
     checkpoints = settings.place.training(name) if settings.place is not None else None
     resumed = checkpoints.load() if checkpoints is not None and settings.world.first else None
     images, held_out = (resident(load_split(prepared, split), arrangement.device, settings.hardware.resident_mb) for split in ("train", "validation"))
+    if params.batch_size > len(images):
+        raise SlimlineError(f"fit.batch_size is {params.batch_size}, but the training split has {len(images)} images; lower it")
     _type(module, params)
     mix = None if params.mix is None else Mixing(params.mix, len(describe(prepared).classes))
     train = Shuffled(images, params.batch_size, settings.seed, params.augment, mix, **arrangement.share)
@@ -131,6 +135,7 @@ def _explained(error: RuntimeError, settings: Settings) -> SlimlineError | None:
         return SlimlineError(f"{text[:160]}; replace that operation in the network: slimline trains repeatably alone")
     if settings.world.alone or not any(word in text for word in LOST):
         return None
+    time.sleep(2 * LATER)  # the other one's own message comes first, and whoever started both ends this one
     return SlimlineError(
         f"process {settings.world.rank} of {settings.world.ranks} lost touch with another one ({text[:120]}); see that one's message, and run "
         "again: the stage goes on from its last checkpoint"

@@ -1,7 +1,9 @@
 """How a command ends on bad input: one line on standard error, exit code 2."""
 
+import os
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +11,9 @@ from slimline.errors import SlimlineError
 
 BAD_INPUT = 2
 """Exit code of a refusal."""
+
+LATER = 3.0
+"""Seconds: longer than `launch.PARTING`, after which one failed process has ended the others."""
 
 
 @contextmanager
@@ -27,5 +32,7 @@ def refusing() -> Iterator[None]:
 
 
 def _refuse(message: str) -> None:
+    if int(os.environ.get("RANK", "0")) > 0:
+        time.sleep(LATER)  # where all processes refuse the same, the first one says it, and the others are ended meanwhile
     print(f"slimline: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(BAD_INPUT)

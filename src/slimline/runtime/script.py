@@ -107,8 +107,9 @@ def _refuse_what_is_not_there(hardware: Hardware, world: World) -> None:
     asked = hardware.devices * hardware.nodes
     if world.alone and hardware.nodes > 1:
         raise SlimlineError(
-            f"hardware.nodes is {hardware.nodes}: start the stage on each of them by torchrun, "
-            f"SLIMLINE_LAUNCH='torchrun --nnodes={hardware.nodes} --nproc-per-node={hardware.devices} --node-rank=N --master-addr=FIRST --master-port=PORT'"
+            f"hardware.nodes is {hardware.nodes}: start the stage on each of them, "
+            f"SLIMLINE_LAUNCH='torchrun --nnodes={hardware.nodes} --nproc-per-node={hardware.devices} --node-rank=N --master-addr=FIRST "
+            "--master-port=PORT'"
         )
     if not world.alone and asked not in (1, world.ranks):
         raise SlimlineError(
@@ -162,6 +163,7 @@ def _run(stage: str, params: Params, block: str, schema: type[Block], run: Run, 
     settings = Settings(params.seed, hardware, world, place, clock)
     with clock.part("track"):
         tracker = _tracker(stage, params.block("tracking", Tracking), paths, identity) if identity is not None else MemoryTracker()
+    world.firsts(None)  # whoever refuses from here on does not break off the opening of the record
     status: Status = "FAILED"
     try:
         with clock.part("track"):
