@@ -48,7 +48,7 @@ WAYS: dict[str, Any] = {
     "local_sgd": {"name": "local_sgd", "period": 8},
     "asynchronous": {"name": "asynchronous"},
 }
-CONDITIONS = ("even", "slow", "stalls")
+CONDITIONS = ("even", "slow")
 
 
 def synchrony(seed: int) -> Iterator[Cell]:
@@ -67,15 +67,14 @@ def convolutional(pool: int) -> dict[str, Any]:
 
 
 MODELS: dict[str, tuple[dict[str, Any], int, int]] = {
-    "perceptron 12": (perceptron(12), 128, 4),
-    "perceptron 100": (perceptron(100), 128, 4),
-    "perceptron 580": (perceptron(580), 128, 2),
-    "perceptron 1100": (perceptron(1100), 128, 2),
+    "perceptron 12": (perceptron(12), 128, 2),
+    "perceptron 100": (perceptron(100), 128, 2),
+    "perceptron 580": (perceptron(580), 128, 1),
     "perceptron 2000": (perceptron(2000), 128, 1),
     "perceptron 580, batch 32": (perceptron(580), 32, 1),
     "perceptron 580, batch 256": (perceptron(580), 256, 3),
-    "convolutional, 7×7": (convolutional(4), 128, 3),
-    "convolutional, 14×14": (convolutional(2), 128, 2),
+    "convolutional, 7×7": (convolutional(4), 128, 2),
+    "convolutional, 14×14": (convolutional(2), 128, 1),
     "convolutional, 28×28": (convolutional(1), 128, 1),
 }
 """Network, images a step, epochs."""

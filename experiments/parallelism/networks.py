@@ -1,6 +1,5 @@
-"""The networks that are measured, and the two ways to hold one up."""
+"""The networks that are measured, and what holds one up."""
 
-import random
 import time
 from itertools import pairwise
 
@@ -45,21 +44,13 @@ class Convolutional(nn.Module):
 
 
 class Held(nn.Module):
-    """A network whose forward passes in training sometimes sleep first.
+    """A network whose forward passes in training sleep so many seconds first."""
 
-    Args:
-        seconds: of a sleep.
-        chance: how often a pass sleeps.
-        seed: of these chances.
-    """
-
-    def __init__(self, model: nn.Module, seconds: float, chance: float, seed: int) -> None:
+    def __init__(self, model: nn.Module, seconds: float) -> None:
         super().__init__()
-        self.model = model
-        self.seconds, self.chance = seconds, chance
-        self.chances = random.Random(seed)
+        self.model, self.seconds = model, seconds
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.training and self.chances.random() < self.chance:
+        if self.training and self.seconds:
             time.sleep(self.seconds)
         return self.model(x)

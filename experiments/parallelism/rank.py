@@ -36,12 +36,8 @@ ALL_REDUCES = 9
 SAMPLING = 0.005
 """Seconds between two looks at the memory."""
 
-CONDITIONS: dict[str, Callable[[int], tuple[float, float]]] = {
-    "even": lambda rank: (0.0, 0.0),
-    "slow": lambda rank: (0.030, 1.0 if rank == 1 else 0.0),
-    "stalls": lambda rank: (0.060, 0.25),
-}
-"""Seconds and chance of a sleep before a forward pass in training, by the process's number."""
+CONDITIONS: dict[str, Callable[[int], float]] = {"even": lambda rank: 0.0, "slow": lambda rank: 0.030 if rank == 1 else 0.0}
+"""Seconds that a process sleeps before each forward pass in training, by its number."""
 
 
 class Timed(Classifier):
@@ -92,7 +88,7 @@ def trained(cell: Mapping[str, Any], world: World, prepared: Path, own: int = 0)
     torch.manual_seed(seed)
     model = network(cell["model"], description.input_shape, len(description.classes), description.mean, description.std)
     if "condition" in cell:
-        model = Held(model, *CONDITIONS[cell["condition"]](own), seed=seed * 1000 + own)
+        model = Held(model, CONDITIONS[cell["condition"]](own))
     params = Fit.model_validate(cell["fit"])
     hardware = Hardware.model_validate({"threads": 1, "accelerator": "cpu", "strategy": cell.get("strategy", {"name": "ddp"})})
     module = Timed(model, params, LabelsAlone(params.label_smoothing))
