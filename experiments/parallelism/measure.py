@@ -1,7 +1,7 @@
 """Data and model parallelism, measured; the question and the answers stand in README.md.
 
     python experiments/parallelism/measure.py --data ARCHIVE    # environment active; about a quarter of an hour on 2 cores
-    python experiments/parallelism/measure.py record            # tables of README.md, and plots, from results.json
+    python experiments/parallelism/measure.py record            # tables of README.md, from results.json
 
 ARCHIVE is MNIST's PNG files as experiments/mnist describes them; without it, the embedded digits. Cells that results.json has are not
 measured again. A cell is written there as soon as it is measured.
@@ -164,11 +164,10 @@ def run(cells: list[Cell], folders: dict[str, Path], results: Path, ranks: int) 
 
 
 def record(results: Path) -> None:
-    """Write the tables of README.md and the plots."""
+    """Write the tables of README.md."""
     values = json.loads(results.read_text())
     readme = HERE / "README.md"
     write_text(readme, tables.renewed(readme.read_text(), values))
-    tables.draw(values, HERE)
 
 
 def main() -> int:
