@@ -17,7 +17,7 @@ from slimline.data.batches import Batch
 from slimline.data.shuffled import Shuffled
 from slimline.params.hardware import Hardware
 from slimline.runtime.parallel.arrangement import Arrangement
-from slimline.runtime.parallel.server import CLAIM, LOAD, OPEN, PULL, PUSH, REPORT, STATE, Group, hear, serve, tell
+from slimline.runtime.parallel.server import CLAIM, LOAD, OPEN, PULL, PUSH, REPORT, STATE, Group, at_once, hear, serve, tell
 from slimline.runtime.updates import Updates
 from slimline.runtime.world import World
 
@@ -57,6 +57,7 @@ class Asynchronous(Arrangement):
             self._averaged = [twins.get(id(p), p.detach().clone()) for p in updates.parameters]
         address, key = self.world.firsts(meeting)
         self._server: Connection[Any, Any] = Client(address, authkey=key)
+        at_once(self._server)
         if self.world.first:
             self._ask(LOAD, {"updates": None, "vector": parameters_to_vector(updates.parameters).detach().cpu()})
             self._ask(OPEN, self._tickets)
