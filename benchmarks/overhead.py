@@ -218,9 +218,10 @@ def trainings(folder: Path) -> Iterator[tuple[str, Training]]:
     params = load(Path(__file__).parents[1] / "params.yaml")
     teacher = params.block("teacher", Teacher)
     data = params.block("data", Data)
+    plain = {"epochs": 21, "ema": None, "mix": None, "channels_last": False}  # what the bare loop below does not have
     (folder / "digits").mkdir()
     prepare(digits(Path(), path=data.source["path"]), data, folder / "digits", seed=params.seed)
-    yield "digits_teacher", Training(teacher.model, teacher.fit.model_copy(update={"epochs": 31}), folder / "digits")
+    yield "digits_teacher", Training(teacher.model, teacher.fit.model_copy(update=plain), folder / "digits")
 
     adam = {"batch_size": 128, "optimizer": {"name": "adam", "lr": 0.0012}, "schedule": {"name": "constant"}}
     lenet = {"name": "overhead:LeNet"}  # this file, as a user's own
@@ -232,7 +233,7 @@ def trainings(folder: Path) -> Iterator[tuple[str, Training]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", help="name of one of the trainings")
+    parser.add_argument("--only", choices=("digits_teacher", "lenet_mnist_shape", "resnet20_cifar_shape"), help="one of the trainings")
     given = parser.parse_args()
     sys.path.insert(0, str(Path(__file__).parent))
     torch.set_num_threads(given.threads)

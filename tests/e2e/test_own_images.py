@@ -28,6 +28,9 @@ def photographs(folder: Path) -> None:
         Image.fromarray(pixels).save(place)
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     repository = clone(tmp_path_factory.mktemp("own") / "slimline")

@@ -227,6 +227,7 @@ for bomb in bombs:
 """
 
 
+@pytest.mark.slow
 def test_a_bomb_is_refused_by_name_before_it_fills_the_memory(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", BOMBS, str(tmp_path)], capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()

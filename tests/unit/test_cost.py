@@ -26,7 +26,7 @@ def test_a_separable_block_costs_one_nth_plus_one_ninth_of_a_standard_convolutio
     shape = (channels, 8, 8)
     standard = measure(nn.Conv2d(channels, filters, 3, padding=1, bias=False), shape).macs
     assert standard == 9 * channels * filters * 64
-    assert Fraction(measure(separable(channels, filters, 1), shape).macs, standard) == Fraction(1, filters) + Fraction(1, 9)
+    assert Fraction(measure(separable(channels, filters, 1, nn.BatchNorm2d), shape).macs, standard) == Fraction(1, filters) + Fraction(1, 9)
 
 
 def test_bit_operations_of_a_layer_are_its_macs_times_the_bits_of_weights_and_inputs() -> None:

@@ -27,6 +27,7 @@ def train(folder: Path, prepared: Path, strategy: str) -> together.Result:
     return together.train(folder, prepared, 2, model={"name": "together:Plain"}, fit=FIT, hardware=hardware, stop_after=NEVER)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stopped", [0, 1])
 def test_a_signal_to_one_of_two_processes_stops_both_with_a_checkpoint_and_they_go_on_to_the_same_bytes(
     stopped: int, prepared: Path, tmp_path: Path

@@ -66,7 +66,15 @@ class Classifier(pl.LightningModule):
         self._best: tuple[Epoch, dict[str, Tensor]] | None = None
         self._resumed: dict[str, Any] | None = None
         self._seed = 0
-        self._images = self._steps = 0
+        self._images = self._steps = self._parts = 0
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes each hook's name here, twice a hook, and torch looks through parameters, buffers and modules each time: a quarter
+        # of what Lightning's loop costs a step. What is a plain attribute already, and stays one, needs no such look.
+        if name in self.__dict__ and not isinstance(value, nn.Parameter | nn.Module):
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
 
     def prepare(self, arrangement: Arrangement, *, seed: int, images: int, steps: int, resumed: dict[str, Any] | None) -> None:
         """What `fit` knows before Lightning starts.
@@ -79,7 +87,7 @@ class Classifier(pl.LightningModule):
         """
         self.arrangement = arrangement
         self._seed = seed
-        self._images, self._steps = images, steps
+        self._images, self._steps, self._parts = images, steps, arrangement.share["ranks"]
         course = arrangement.world.firsts(None if resumed is None else resumed["course"])
         self._resumed = resumed["updates"] if resumed is not None else None
         self._go_on = course is not None
@@ -131,7 +139,7 @@ class Classifier(pl.LightningModule):
         # What is random within the network (dropout) is decided by the step, so that a resumed run draws the same.
         self._generator.manual_seed(_number(self._seed, self.updates.done, self.arrangement.world.rank))
         part = len(batch[0]) / min(self.fit_params.batch_size, self._images - self.arrangement.step_of(index) * self.fit_params.batch_size)
-        weight = part * self.arrangement.share["ranks"]
+        weight = part * self._parts
         loss = self.arrangement.step(self.updates, batch, weight, self.manual_backward)
         self._losses.add(loss if part == 1.0 else loss * part)
         self.position = Position(self.current_epoch, index + 1)
