@@ -41,7 +41,7 @@ def trained_twice() -> None:
     """Two finished runs of each training stage, with as many epochs in the second as in the first."""
     client = MlflowClient("sqlite:///mlflow.db")
     experiments = [e.experiment_id for e in client.search_experiments()]
-    for stage in STAGES[1:5]:
+    for stage in STAGES[1:6]:
         runs = client.search_runs(experiments, f"tags.`slimline.stage` = '{stage}' and attributes.status = 'FINISHED'")
         epochs = [len(client.get_metric_history(run.info.run_id, "train/loss")) for run in runs]
         assert len(epochs) == 2, f"{stage}: {len(epochs)} runs"
