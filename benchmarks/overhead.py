@@ -27,11 +27,12 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from slimline.data.batches import Ordered
 from slimline.data.prepare.arrays import prepare
 from slimline.data.prepared import Description, describe, load_split
-from slimline.data.shuffled import Shuffled
+from slimline.data.shuffled import Mixing, Shuffled
 from slimline.data.sources.digits import digits
 from slimline.evaluation.latency import machine
 from slimline.evaluation.statistics import median_interval
@@ -49,6 +50,7 @@ from slimline.runtime.objectives import LabelsAlone
 from slimline.runtime.optimizers import OPTIMIZERS
 from slimline.runtime.schedules import SCHEDULES
 from slimline.runtime.settings import Settings
+from slimline.runtime.updates import moving_average
 from slimline.tracking.memory import MemoryTracker
 
 SLOW_STEP, SLOW_RATIO = 0.010, 1.05
@@ -131,7 +133,12 @@ def bare(training: Training, model: nn.Module, objective: nn.Module, whole: nn.M
         whole: what is put into train mode for each epoch: the network, or what holds it.
     """
     params = training.fit
-    train = Shuffled(load_split(training.prepared, "train"), params.batch_size, 0, params.augment)
+    mix = None if params.mix is None else Mixing(params.mix, len(describe(training.prepared).classes))
+    train = Shuffled(load_split(training.prepared, "train"), params.batch_size, 0, params.augment, mix)
+    layout = torch.channels_last if params.channels_last else torch.contiguous_format
+    whole.to(memory_format=layout)  # type: ignore[call-overload]
+    average = AveragedModel(model, multi_avg_fn=moving_average(params.ema), use_buffers=True) if params.ema is not None else None
+    validated = model if average is None else average.module
     validation = Ordered(load_split(training.prepared, "validation"), EVALUATION_BATCH)
     parameters = list(model.parameters())
     groups = [
@@ -148,22 +155,25 @@ def bare(training: Training, model: nn.Module, objective: nn.Module, whole: nn.M
         for images, labels in train:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor(done / steps)
+            images = images.contiguous(memory_format=layout)
             loss = objective(images, labels, model(images))
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
+            if average is not None:
+                average.update_parameters(model)
             total += loss.item()
             done += 1
-        model.eval()
+        validated.eval()
         right, summed = 0, 0.0
         with torch.inference_mode():
             for images, labels in validation:
-                logits = model(images).double()
+                logits = validated(images.contiguous(memory_format=layout)).double()
                 right += int((logits.argmax(1) == labels).sum())
                 summed += float(F.cross_entropy(logits, labels, reduction="sum"))
         score = (right / len(validation.images), -summed / len(validation.images))
         if best is None or score > best[0]:
-            best = score, deepcopy(model.state_dict())
+            best = score, deepcopy(validated.state_dict())
         if done == steps:
             model.load_state_dict(best[1])
         yield
@@ -176,7 +186,7 @@ def compared(training: Training, threads: int) -> dict[str, Any]:
     turns = Turns(bare(training, model, LabelsAlone(training.fit.label_smoothing), model), rounds)
     settings = Settings(0, Hardware(threads=threads, accelerator="cpu"))
     whole = Timer()
-    fit(module, training.prepared, training.fit, settings, tracker=turns)
+    fit(module, training.prepared, training.fit, settings, tracker=turns, name="training")
     fixed = whole.seconds() - sum(turns.seconds[1:]) - sum(turns.bare_seconds)
     (ours, our_cpu), (theirs, their_cpu) = (np.array(seconds[1:]).T for seconds in (turns.seconds, turns.bare_seconds))
     ratio, low, high = median_interval(ours / theirs, 0.95)
@@ -218,10 +228,9 @@ def trainings(folder: Path) -> Iterator[tuple[str, Training]]:
     params = load(Path(__file__).parents[1] / "params.yaml")
     teacher = params.block("teacher", Teacher)
     data = params.block("data", Data)
-    plain = {"epochs": 21, "ema": None, "mix": None, "channels_last": False}  # what the bare loop below does not have
     (folder / "digits").mkdir()
     prepare(digits(Path(), path=data.source["path"]), data, folder / "digits", seed=params.seed)
-    yield "digits_teacher", Training(teacher.model, teacher.fit.model_copy(update=plain), folder / "digits")
+    yield "digits_teacher", Training(teacher.model, teacher.fit.model_copy(update={"epochs": 21}), folder / "digits")
 
     adam = {"batch_size": 128, "optimizer": {"name": "adam", "lr": 0.0012}, "schedule": {"name": "constant"}}
     lenet = {"name": "overhead:LeNet"}  # this file, as a user's own

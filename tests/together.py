@@ -26,6 +26,18 @@ from slimline.runtime.stopping import STOP
 from slimline.runtime.world import World
 from slimline.tracking.memory import MemoryTracker
 
+PLAIN = {"name": "together:Plain"}
+STEADY: dict[str, Any] = {
+    "epochs": 3,
+    "batch_size": 16,
+    "precision": 64,
+    "optimizer": {"name": "sgd", "lr": 0.05},
+    "schedule": {"name": "cosine"},
+    "weight_decay": 0.01,
+    "clip_norm": 1.0,
+}
+"""A network without statistics, and a training whose course does not hang on last bits: one process and several are compared by these."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -134,7 +146,7 @@ def main(folder: Path) -> None:
     if "taught" in task:
         objective = Taught(made(task["taught"]["model"]), task["taught"]["loss"])
     module = Classifier(model, params, objective)
-    fit(module, Path(task["prepared"]), params, settings, tracker=MemoryTracker())
+    fit(module, Path(task["prepared"]), params, settings, tracker=MemoryTracker(), name="training")
     curve = [[row.train_loss, row.val_loss, row.val_accuracy] for row in module.history]
     (folder / f"{world.rank}.json").write_text(json.dumps({"curve": curve, "report": module.arrangement.report()}))
     torch.save(module.model.state_dict(), folder / f"{world.rank}.pt")

@@ -92,7 +92,7 @@ def trained(cell: Mapping[str, Any], world: World, prepared: Path, own: int = 0)
     params = Fit.model_validate(cell["fit"])
     hardware = Hardware.model_validate({"threads": 1, "accelerator": "cpu", "strategy": cell.get("strategy", {"name": "ddp"})})
     module = Timed(model, params, LabelsAlone(params.label_smoothing))
-    fit(module, prepared, params, Settings(seed, hardware, world), tracker=MemoryTracker())
+    fit(module, prepared, params, Settings(seed, hardware, world), tracker=MemoryTracker(), name="training")
     return module
 
 

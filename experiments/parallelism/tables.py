@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from slimline.errors import SlimlineError
 from slimline.evaluation.statistics import median_interval
+from slimline.report.record import between
 
 BEGIN, END = "<!-- results: made by `measure.py record` from results.json -->", "<!-- end of results -->"
 CONFIDENCE = 0.95
@@ -110,14 +110,6 @@ def made(values: Mapping[str, Any]) -> str:
 
 
 def renewed(readme: str, values: Mapping[str, Any]) -> str:
-    """`readme` with the tables of `values` between its two marks.
-
-    Raises:
-        SlimlineError: the marks are missing.
-    """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SlimlineError(f"README.md has no place for results: put the lines '{BEGIN}' and '{END}' in it")
+    """`readme` with the tables of `values` between its two marks."""
     parts = ["**1. Synchrony**", synchrony(values), "**2. Speed-up**", speed(values), "**3. Memory**", memory(values), made(values)]
-    return f"{before}{BEGIN}\n\n" + "\n\n".join(parts) + f"\n\n{END}{after}"
+    return between(readme, BEGIN, END, "\n\n".join(parts))

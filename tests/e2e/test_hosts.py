@@ -17,15 +17,6 @@ import together
 
 pytestmark = pytest.mark.slow
 
-MODEL = {"name": "together:Plain"}
-FIT: dict[str, Any] = {
-    "epochs": 3,
-    "batch_size": 16,
-    "precision": 64,
-    "optimizer": {"name": "sgd", "lr": 0.05},
-    "schedule": {"name": "cosine"},
-    "clip_norm": 1.0,
-}
 PORT = 29511
 
 
@@ -78,9 +69,9 @@ def prepared() -> Iterator[Path]:
 
 @pytest.mark.parametrize("changes", [{}, {"hardware": {"strategy": {"name": "pipeline"}}}], ids=["ddp", "pipeline"])
 def test_two_hosts_by_torchrun_follow_the_curve_of_one_process(hosts: tuple[Host, Host], prepared: Path, tmp_path: Path, changes: Any) -> None:
-    alone = together.train(tmp_path / "alone", prepared, 1, model=MODEL, fit=FIT)
+    alone = together.train(tmp_path / "alone", prepared, 1, model=together.PLAIN, fit=together.STEADY)
     folder = tmp_path / "together"
-    together.task(folder, prepared, model=MODEL, fit=FIT, **changes)
+    together.task(folder, prepared, model=together.PLAIN, fit=together.STEADY, **changes)
     both = [host.torchrun(rank, hosts[0].address, together.__file__, str(folder)) for rank, host in enumerate(hosts)]
     texts = [process.communicate(timeout=300)[0] for process in both]
     assert all(process.returncode == 0 for process in both), "\n".join(texts)

@@ -12,16 +12,6 @@ import tiny
 import together
 from slimline.data.prepared import describe
 
-MODEL = {"name": "together:Plain"}
-FIT: dict[str, Any] = {
-    "epochs": 3,
-    "batch_size": 16,
-    "precision": 64,
-    "optimizer": {"name": "sgd", "lr": 0.05},
-    "schedule": {"name": "cosine"},
-    "weight_decay": 0.01,
-}
-
 
 @pytest.fixture(scope="module")
 def prepared() -> Iterator[Path]:
@@ -31,12 +21,12 @@ def prepared() -> Iterator[Path]:
 
 def steps(prepared: Path) -> int:
     """Of a whole training."""
-    return FIT["epochs"] * -(-describe(prepared).counts["train"] // FIT["batch_size"])
+    return together.STEADY["epochs"] * -(-describe(prepared).counts["train"] // together.STEADY["batch_size"])
 
 
 @pytest.fixture(scope="module")
 def alone(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> together.Result:
-    return together.train(tmp_path_factory.mktemp("alone"), prepared, 1, model=MODEL, fit=FIT)
+    return together.train(tmp_path_factory.mktemp("alone"), prepared, 1, model=together.PLAIN, fit=together.STEADY)
 
 
 SLOW = [{"name": "fsdp"}, {"name": "pipeline"}, {"name": "pipeline", "micro_batches": 2}]
@@ -44,7 +34,7 @@ SLOW = [{"name": "fsdp"}, {"name": "pipeline"}, {"name": "pipeline", "micro_batc
 
 @pytest.mark.parametrize("strategy", [{"name": "ddp"}, *(pytest.param(strategy, marks=pytest.mark.slow) for strategy in SLOW)])
 def test_two_processes_follow_the_curve_of_one(strategy: dict[str, Any], prepared: Path, alone: together.Result, tmp_path: Path) -> None:
-    two = together.train(tmp_path, prepared, 2, model=MODEL, fit=FIT, hardware={"strategy": strategy})
+    two = together.train(tmp_path, prepared, 2, model=together.PLAIN, fit=together.STEADY, hardware={"strategy": strategy})
     for curve in two.curves:
         np.testing.assert_allclose(curve, alone.curves[0], rtol=1e-9)
         assert [row[2] for row in curve] == [row[2] for row in alone.curves[0]], "counts of right answers are exact"
@@ -56,15 +46,15 @@ def test_two_processes_follow_the_curve_of_one(strategy: dict[str, Any], prepare
 
 @pytest.mark.slow
 def test_one_worker_and_its_parameter_server_take_the_steps_of_one_process(prepared: Path, alone: together.Result, tmp_path: Path) -> None:
-    server = together.train(tmp_path, prepared, 1, model=MODEL, fit={**FIT, "synchrony": {"name": "asynchronous"}})
+    server = together.train(tmp_path, prepared, 1, model=together.PLAIN, fit={**together.STEADY, "synchrony": {"name": "asynchronous"}})
     np.testing.assert_allclose(server.curves[0], alone.curves[0], rtol=1e-9)
     assert server.reports[0]["staleness"] == {"0": steps(prepared)}, "a worker alone meets no weights that others have moved"
 
 
 @pytest.mark.slow
 def test_two_workers_share_an_epoch_without_waiting_and_agree_at_its_end(prepared: Path, tmp_path: Path) -> None:
-    fit = {**FIT, "ema": 0.9, "synchrony": {"name": "asynchronous"}}
-    two = together.train(tmp_path, prepared, 2, model=MODEL, fit=fit)
+    fit = {**together.STEADY, "ema": 0.9, "synchrony": {"name": "asynchronous"}}
+    two = together.train(tmp_path, prepared, 2, model=together.PLAIN, fit=fit)
     assert two.curves[0] == two.curves[1]
     assert all(torch.equal(two.states[0][name], two.states[1][name]) for name in two.states[0])
     assert sum(two.reports[0]["staleness"].values()) == 2 * steps(prepared), "every part of every batch is used once"
@@ -74,14 +64,16 @@ def test_two_workers_share_an_epoch_without_waiting_and_agree_at_its_end(prepare
 @pytest.mark.slow
 def test_local_steps_with_an_average_at_each_are_synchronous_descent(prepared: Path, alone: together.Result, tmp_path: Path) -> None:
     """Averaging weights after a plain step is a step along the averaged gradient (momentum aside)."""
-    plain = {**FIT, "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.0}}
-    one = together.train(tmp_path / "one", prepared, 1, model=MODEL, fit=plain)
-    two = together.train(tmp_path / "two", prepared, 2, model=MODEL, fit={**plain, "synchrony": {"name": "local_sgd", "period": 1}})
+    plain = {**together.STEADY, "clip_norm": None, "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.0}}
+    one = together.train(tmp_path / "one", prepared, 1, model=together.PLAIN, fit=plain)
+    two = together.train(tmp_path / "two", prepared, 2, model=together.PLAIN, fit={**plain, "synchrony": {"name": "local_sgd", "period": 1}})
     np.testing.assert_allclose(two.curves[0], one.curves[0], rtol=1e-9)
 
 
 @pytest.mark.slow
 def test_longer_periods_leave_the_synchronous_course_and_still_end_alike_everywhere(prepared: Path, alone: together.Result, tmp_path: Path) -> None:
-    two = together.train(tmp_path, prepared, 2, model=MODEL, fit={**FIT, "synchrony": {"name": "local_sgd", "period": 4}})
+    two = together.train(
+        tmp_path, prepared, 2, model=together.PLAIN, fit={**together.STEADY, "ema": 0.9, "synchrony": {"name": "local_sgd", "period": 4}}
+    )
     assert two.curves[0] == two.curves[1] != alone.curves[0]
     assert all(torch.equal(two.states[0][name], two.states[1][name]) for name in two.states[0])

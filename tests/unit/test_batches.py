@@ -215,7 +215,7 @@ def trained(prepared: Path, resident_mb: int | None = None, **changes: object) -
     settings = {"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.1}, "schedule": {"name": "constant"}}
     params = Fit.model_validate(settings | {"augment": ({"name": "rotate"}, {"name": "shift", "pixels": 1})} | changes)
     module = Classifier(tiny.trained(), params, LabelsAlone(params.label_smoothing))
-    fit(module, prepared, params, Settings(0, Hardware(threads=1, resident_mb=resident_mb)), tracker=MemoryTracker())
+    fit(module, prepared, params, Settings(0, Hardware(threads=1, resident_mb=resident_mb)), tracker=MemoryTracker(), name="training")
     return dict(module.model.state_dict()), [row.train_loss for row in module.history]
 
 

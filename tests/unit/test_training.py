@@ -23,6 +23,7 @@ from slimline.runtime.optimizers import OPTIMIZERS
 from slimline.runtime.schedules import SCHEDULES
 from slimline.runtime.settings import Settings
 from slimline.runtime.stopping import STOP, Stopped
+from slimline.runtime.updates import moving_average
 from slimline.stages.quantize import Quantize
 from slimline.tracking.memory import MemoryTracker
 
@@ -58,20 +59,20 @@ class Turning(LabelsAlone):
 
 def test_the_best_epoch_by_validation_stays_and_among_equals_the_one_with_the_lowest_loss(prepared: Path) -> None:
     module = Classifier(network(), settings(epochs=6, optimizer={"name": "adamw", "lr": 0.05}), Turning(9))
-    kept = fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker())
+    kept = fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker(), name="training")
     assert kept == max(module.history, key=lambda row: (row.val_accuracy, -row.val_loss))
     assert len(module.history) == 6
     assert kept != module.history[-1], "choose settings under which the last epoch is not the best, or this test sees nothing"
     again = Classifier(module.model, settings(epochs=1, optimizer={"name": "sgd", "lr": 1e-30}), LabelsAlone(0.0))
-    row = fit(again, prepared, again.fit_params, HERE, tracker=MemoryTracker())
+    row = fit(again, prepared, again.fit_params, HERE, tracker=MemoryTracker(), name="training")
     assert row.val_accuracy == kept.val_accuracy
 
 
 def test_every_epoch_reaches_the_tracker(prepared: Path) -> None:
     tracker = MemoryTracker()
     module = Classifier(network(), settings(), LabelsAlone(0.0))
-    fit(module, prepared, module.fit_params, HERE, tracker=tracker, prefix="control/")
-    assert [(name, step) for name, _, step in tracker.recorded_metrics if "accuracy" in name] == [("control/val/accuracy", s) for s in range(3)]
+    fit(module, prepared, module.fit_params, HERE, tracker=tracker, name="training")
+    assert [(name, step) for name, _, step in tracker.recorded_metrics if "accuracy" in name] == [("val/accuracy", s) for s in range(3)]
     assert all(isinstance(row, Epoch) for row in module.history)
 
 
@@ -85,7 +86,7 @@ def test_norms_and_biases_do_not_decay(prepared: Path) -> None:
             return logits.sum() * 0
 
     module = Classifier(model, settings(epochs=1, weight_decay=0.5, optimizer={"name": "sgd", "lr": 0.1}), Nothing())
-    fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker())
+    fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker(), name="training")
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert moved == {"0.weight", "5.weight"}
 
@@ -94,7 +95,7 @@ def test_a_model_from_disk_is_trained_in_train_mode(prepared: Path) -> None:
     model = network().eval()
     before = model[1].running_mean.clone()  # type: ignore[index, union-attr]
     module = Classifier(model, settings(epochs=1), LabelsAlone(0.0))
-    fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker())
+    fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker(), name="training")
     assert not torch.equal(model[1].running_mean, before)  # type: ignore[index, union-attr]
 
 
@@ -120,7 +121,7 @@ def test_an_optimizer_lowers_a_loss(name: str) -> None:
 
 def test_training_is_stopped_early_when_patience_ends_and_the_best_stays(prepared: Path) -> None:
     module = Classifier(network(), settings(epochs=50, patience=3, optimizer={"name": "adamw", "lr": 0.05}), Turning(9))
-    kept = fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker())
+    kept = fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker(), name="training")
     assert len(module.history) < 50
     assert module.history[-1].epoch - kept.epoch == 3
     assert all(row.score <= kept.score for row in module.history[kept.epoch + 1 :])
@@ -128,7 +129,7 @@ def test_training_is_stopped_early_when_patience_ends_and_the_best_stays(prepare
 
 def trained(prepared: Path, model: nn.Module | None = None, here: Settings = HERE, **changes: object) -> Classifier:
     module = Classifier(model or network(), settings(**changes), LabelsAlone(0.0))
-    fit(module, prepared, module.fit_params, here, tracker=MemoryTracker())
+    fit(module, prepared, module.fit_params, here, tracker=MemoryTracker(), name="training")
     return module
 
 
@@ -143,12 +144,23 @@ def test_the_moving_average_is_what_is_kept(prepared: Path) -> None:
 
     torch.manual_seed(1)
     module = Watched(network(), settings(epochs=1, batch_size=32, ema=0.75), LabelsAlone(0.0))
-    fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker())
+    fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker(), name="training")
     average = seen[0]
     for weight in seen[1:]:
         average = 0.75 * average + 0.25 * weight
     torch.testing.assert_close(module.model[5].weight.detach(), average)  # type: ignore[index, union-attr]
     assert not torch.equal(average, seen[-1])
+
+
+def test_the_moving_average_takes_integers_as_they_are() -> None:
+    """A zero point of 128 that is averaged with itself stays 128."""
+    update = moving_average(0.98)
+    codes, reals = [torch.tensor([128, 255], dtype=torch.uint8)], [torch.tensor([1.0])]
+    for _ in range(50):
+        update(codes, [torch.tensor([128, 255], dtype=torch.uint8)], 1)
+        update(reals, [torch.tensor([3.0])], 1)
+    assert codes[0].tolist() == [128, 255]
+    assert float(reals[0]) == pytest.approx(3 - 2 * 0.98**50)
 
 
 def test_a_clipped_step_of_plain_descent_is_no_longer_than_rate_times_norm(prepared: Path) -> None:

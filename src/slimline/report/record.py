@@ -66,13 +66,18 @@ def _row(name: str, values: Mapping[str, Any], batches: list[str]) -> list[str]:
 
 
 def renewed(readme: str, values: Mapping[str, Any]) -> str:
-    """`readme` with the table of `values` between its two marks.
+    """`readme` with the table of `values` between its two marks."""
+    return between(readme, BEGIN, END, table(values))
+
+
+def between(readme: str, begin: str, end: str, content: str) -> str:
+    """`readme` with `content` between the lines `begin` and `end`.
 
     Raises:
-        SlimlineError: the marks are missing.
+        SlimlineError: the lines are missing.
     """
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SlimlineError(f"README.md has no place for results: put the lines '{BEGIN}' and '{END}' in it")
-    return f"{before}{BEGIN}\n\n{table(values)}\n\n{END}{after}"
+    before, found_begin, rest = readme.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise SlimlineError(f"README.md has no place for results: put the lines '{begin}' and '{end}' in it")
+    return f"{before}{begin}\n\n{content}\n\n{end}{after}"

@@ -31,15 +31,14 @@ LOST = ("gloo", "NCCL", "Connection", "Broken pipe", "timed out", "Timed out")
 """What torch writes when another process does not answer any more."""
 
 
-def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, tracker: Tracker, prefix: str = "", name: str = "training") -> Epoch:
+def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, tracker: Tracker, name: str) -> Epoch:
     """Train `module` on the training split, leave it with the weights of its best epoch (by the validation split), return that.
 
     A training that was interrupted goes on from its last checkpoint, to the same bytes.
 
     Args:
         prepared: folder of the prepared data.
-        prefix: before the names of metrics, where a stage trains more than one network.
-        name: tells the trainings of a stage apart.
+        name: of what is trained; tells the checkpoints of a stage's trainings apart.
 
     Raises:
         SlimlineError: data or hardware that do not fit the parameters, or a loss that is no finite number.
@@ -56,7 +55,7 @@ def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, 
     train = Shuffled(images, params.batch_size, settings.seed, params.augment, mix, **arrangement.share)
     module.prepare(arrangement, seed=settings.seed, images=len(images), steps=len(train), resumed=resumed)
     train.epoch, train.done = module.position.epoch, module.position.step
-    keeper = Keeper(checkpoints, tracker, prefix, name)
+    keeper = Keeper(checkpoints, tracker, name)
     lightning = trainer(
         max_epochs=params.epochs,
         callbacks=[keeper],
@@ -79,34 +78,32 @@ def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, 
         tracker.metrics({f"parallel/{key.replace('.', '/')}": value for key, value in flattened(report).items()})
     module.model = arrangement.finish(module.model)
     module.cpu().float()
-    best = module.restore_best()
-    return best
+    return module.restore_best()
 
 
 def arranged(params: Fit, settings: Settings) -> Arrangement:
     """The way in which the processes of `settings` train.
 
     Raises:
-        SlimlineError: what needs a whole network, under a strategy that cuts it; 16 bits without a CUDA device.
+        SlimlineError: what an arrangement cannot do; 16 bits without a CUDA device.
     """
     if params.precision == 16 and not settings.hardware.on_cuda():
         raise SlimlineError("fit.precision 16 needs a CUDA device; take bf16 or 32")
     strategy: Spec = settings.hardware.strategy  # type: ignore[assignment]
-    if params.synchrony is None:
-        arrangement: Arrangement = build(STRATEGIES, strategy, settings.world, settings.hardware)
-        unfit = [name for name, asked in (("ema", params.ema), ("compile", params.compile), ("precision", params.precision in (16, "bf16"))) if asked]
-        if unfit and not arrangement.whole_network and not settings.world.alone:
-            raise SlimlineError(
-                f"fit.{unfit[0]} needs the whole network in each process, which hardware.strategy {strategy['name']} cuts; "
-                f"make that ddp, or leave fit.{unfit[0]} out"
-            )
-        return arrangement
-    if strategy["name"] != "ddp":
+    if params.synchrony is not None and strategy["name"] != "ddp":
         raise SlimlineError(
             f"fit.synchrony is {params.synchrony['name']}, which needs the whole network in each process, but hardware.strategy is "
             f"{strategy['name']}; make it ddp, or fit.synchrony null"
         )
-    return build(SYNCHRONY, params.synchrony, settings.world, settings.hardware)  # type: ignore[no-any-return]
+    table, spec = (STRATEGIES, strategy) if params.synchrony is None else (SYNCHRONY, params.synchrony)
+    arrangement: Arrangement = build(table, spec, settings.world, settings.hardware)
+    asked = {"ema": params.ema is not None, "compile": params.compile, str(params.precision): True}
+    unfit = sorted(what for what in arrangement.unfit if asked.get(what))
+    if unfit and not settings.world.alone:
+        key = unfit[0] if unfit[0] in Fit.model_fields else f"precision {unfit[0]}"
+        where = "hardware.strategy" if params.synchrony is None else "fit.synchrony"
+        raise SlimlineError(f"fit.{key} and {where} {spec['name']} do not go together in several processes; leave one of them out")
+    return arrangement
 
 
 def _type(module: Classifier, params: Fit) -> None:

@@ -9,11 +9,9 @@ from tqdm import tqdm
 
 from slimline.runtime.checkpoints import Checkpoints
 from slimline.runtime.classifier import Classifier
+from slimline.runtime.parallel.arrangement import END, SAVE
 from slimline.runtime.stopping import STOP, Stopped
 from slimline.tracking import Tracker
-
-SAVE, END = 1, 2
-"""What a process may wish; the larger one includes the other."""
 
 
 class Keeper(pl.Callback):
@@ -21,12 +19,12 @@ class Keeper(pl.Callback):
 
     Args:
         checkpoints: None where nothing is kept.
-        label: beside the progress bar, which is shown on a terminal alone.
+        name: of what is trained, beside the progress bar, which is shown on a terminal alone.
     """
 
-    def __init__(self, checkpoints: Checkpoints | None, tracker: Tracker, prefix: str, label: str) -> None:
+    def __init__(self, checkpoints: Checkpoints | None, tracker: Tracker, name: str) -> None:
         self.checkpoints = checkpoints
-        self.tracker, self.prefix, self.label = tracker, prefix, label
+        self.tracker, self.name = tracker, name
         self._bar: Any = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -35,7 +33,7 @@ class Keeper(pl.Callback):
         STOP.listen_again()
         shown = pl_module.arrangement.world.first and sys.stderr.isatty() and "CI" not in os.environ
         updates = pl_module.updates
-        self._bar = tqdm(total=updates.steps, initial=updates.done, desc=self.label, unit="step", disable=not shown, dynamic_ncols=True)
+        self._bar = tqdm(total=updates.steps, initial=updates.done, desc=self.name, unit="step", disable=not shown, dynamic_ncols=True)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         if batch is None:  # a step that was made before
@@ -54,7 +52,7 @@ class Keeper(pl.Callback):
         assert isinstance(pl_module, Classifier)
         row = pl_module.history[-1]
         values = {"train/loss": row.train_loss, "val/loss": row.val_loss, "val/accuracy": row.val_accuracy}
-        self.tracker.metrics({self.prefix + name: value for name, value in values.items()}, step=row.epoch)
+        self.tracker.metrics(values, step=row.epoch)
         self._bar.set_postfix_str(f"epoch {row.epoch + 1}, validation {row.val_accuracy:.2%}", refresh=False)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -1,20 +1,18 @@
 """`slimline repro`: `dvc repro`, alone in its workspace and ended as a whole."""
 
 import ctypes
-import fcntl
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
-from slimline.errors import SlimlineError
 from slimline.paths import Paths, repository_root
+from slimline.runtime.locks import held
 from slimline.runtime.stopping import GRACE
 
 POLL = 0.05
@@ -31,7 +29,8 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
     Raises:
         SlimlineError: another one is at work in this repository.
     """
-    with alone(repository_root(workspace)):
+    root = repository_root(workspace)
+    with held(Paths(root).scratch / "repro.lock", f"{root}"):
         heard: list[int] = []
 
         def hear(signum: int, _frame: FrameType | None) -> None:
@@ -58,27 +57,6 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
         while _lives(process.pid):
             time.sleep(POLL)
         return 128 + heard[0] if heard else code
-
-
-@contextmanager
-def alone(root: Path) -> Iterator[None]:
-    """The block runs while no other process works on the repository `root`, in this or in another container that shares it.
-
-    Raises:
-        SlimlineError: one does.
-    """
-    place = Paths(root).scratch
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / "repro.lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            raise SlimlineError(f"{root}: {lock.read().strip() or 'another process'} is at work here; wait for it, or end it") from error
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
-        yield
 
 
 def _end_with_parent() -> None:

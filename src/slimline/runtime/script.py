@@ -1,13 +1,12 @@
 """What every script in `pipelines/` does around its stage."""
 
 import argparse
-import fcntl
 import os
 import random
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from slimline.runtime.checkpoints import Place, key
 from slimline.runtime.clock import Clock
 from slimline.runtime.fingerprint import Identity, identify
 from slimline.runtime.launch import SUPERVISOR, own_command, run_together
+from slimline.runtime.locks import held
 from slimline.runtime.refusal import refusing
 from slimline.runtime.settings import Made, Settings
 from slimline.runtime.stopping import STOP, Stopped, end_with, starters
@@ -82,11 +82,13 @@ def _start(stage: str, block: str, schema: type[Block], run: Run, workspace: Pat
     _refuse_what_is_not_there(hardware, world)
     if not together and not world.first:
         return
+    # Not even a process that nobody waits for any more may be at the same stage.
+    lock = held(paths.scratch / f"{stage}.lock", f"{stage} in {paths.root}", patience=LOCK_PATIENCE)
     if together and world.alone and hardware.devices > 1:
-        with only_one(paths, stage):
+        with lock:
             sys.exit(run_together(own_command(), hardware.devices))
     world = world if together else World()
-    with only_one(paths, stage) if world.first and SUPERVISOR not in os.environ else _nothing():
+    with lock if world.first and SUPERVISOR not in os.environ else nullcontext():
         _run(stage, params, block, schema, run, paths, world, last)
 
 
@@ -115,36 +117,6 @@ def _refuse_what_is_not_there(hardware: Hardware, world: World) -> None:
         raise SlimlineError(
             f"hardware asks for {hardware.devices} devices on {hardware.nodes} nodes, the launcher started {world.ranks} processes; make them equal"
         )
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
-
-
-@contextmanager
-def only_one(paths: Paths, stage: str) -> Iterator[None]:
-    """The block runs while no other process of this workspace is at the same stage: not even one that nobody waits for any more.
-
-    Raises:
-        SlimlineError: another one is, and does not end.
-    """
-    paths.scratch.mkdir(parents=True, exist_ok=True)
-    with (paths.scratch / f"{stage}.lock").open("a+") as lock:
-        deadline = time.monotonic() + LOCK_PATIENCE
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    lock.seek(0)
-                    raise SlimlineError(f"process {lock.read().strip() or '?'} is at {stage} in this workspace; wait for it, or end it") from error
-                time.sleep(0.1)
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
 
 
 def _run(stage: str, params: Params, block: str, schema: type[Block], run: Run, paths: Paths, world: World, last: bool) -> None:

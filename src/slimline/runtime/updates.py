@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from slimline.core.labels import Labels
 from slimline.params.fit import Fit
@@ -13,6 +13,24 @@ from slimline.registry import bind
 from slimline.runtime.schedules import SCHEDULES
 
 MIXED = {16: torch.float16, "bf16": torch.bfloat16}
+
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
+    """average ← decay · average + (1 - decay) · value, for `AveragedModel`.
+
+    torch's own truncates the average of integers, so that a zero point of 128 becomes 127; here integers are taken as they are.
+    """
+
+    def update(averages: Tensors, values: Tensors, _count: Tensor | int) -> None:
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(averages, values, 1 - decay)
+        else:
+            torch._foreach_copy_(averages, values)
+
+    return update
 
 
 def _as_it_is(norm: Tensor) -> Tensor:
@@ -46,7 +64,7 @@ class Updates:
         self.network = torch.compile(model) if fit.compile else model
         self.scaler = torch.amp.GradScaler(device.type, enabled=fit.precision == 16)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(fit.ema), use_buffers=True) if fit.ema is not None else None
+        self.average = AveragedModel(model, multi_avg_fn=moving_average(fit.ema), use_buffers=True) if fit.ema is not None else None
         self.set_rate()
 
     @property

@@ -28,5 +28,5 @@ def run(params: Distill, settings: Settings, paths: Paths, tracker: Tracker) -> 
     manifest = Manifest(architecture=params.model, input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
     teacher = load_teacher(paths, manifest)
     module = DistillStudent(settings.seeded(fresh, manifest), params, teacher)
-    fit(module, paths.prepared, params.fit, settings, tracker=tracker)
+    fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="student")
     return leave("distill_student", paths, settings, Trained("student", manifest, module.model, module.history))

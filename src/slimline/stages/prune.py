@@ -36,7 +36,7 @@ def run(params: PruneParams, settings: Settings, paths: Paths, tracker: Tracker)
     history = []
     if params.fit is not None:
         module = Prune(pruned, params, load_teacher(paths, manifest))
-        fit(module, paths.prepared, params.fit, settings, tracker=tracker)
+        fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="pruned")
         pruned, history = module.model, module.history
     extra = {"prune/asked": params.amount, "prune/obtained": removed}
     return leave("prune", paths, settings, Trained("pruned", manifest, pruned, history, extra=extra))

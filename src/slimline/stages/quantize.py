@@ -46,7 +46,7 @@ def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Track
     history = []
     if params.fit is not None:
         module = Quantize(quantized, params, load_teacher(paths, manifest))
-        fit(module, paths.prepared, params.fit, settings, tracker=tracker)
+        fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="quantized")
         quantized, history = module.model, module.history
     made = Trained("quantized", manifest.after("quantized", record), quantized, history, params.parity, extra)
     return leave("quantize", paths, settings, made)

@@ -33,5 +33,5 @@ def run(params: Distill, settings: Settings, paths: Paths, tracker: Tracker) -> 
     data = describe(paths.prepared)
     manifest = Manifest(architecture=params.model, input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
     module = TrainAlone(settings.seeded(fresh, manifest), params)
-    fit(module, paths.prepared, params.fit, settings, tracker=tracker)
+    fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="student_alone")
     return leave("train_alone", paths, settings, Trained("student_alone", manifest, module.model, module.history))

@@ -26,5 +26,5 @@ def run(params: Teacher, settings: Settings, paths: Paths, tracker: Tracker) -> 
     data = describe(paths.prepared)
     manifest = Manifest(architecture=params.model, input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
     module = TrainTeacher(fresh(manifest), params)
-    fit(module, paths.prepared, params.fit, settings, tracker=tracker)
+    fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="teacher")
     return leave("train_teacher", paths, settings, Trained("teacher", manifest, module.model, module.history))

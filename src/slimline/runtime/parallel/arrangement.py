@@ -16,6 +16,9 @@ from slimline.runtime.world import World
 if TYPE_CHECKING:
     from slimline.data.shuffled import Shuffled
 
+SAVE, END = 1, 2
+"""What a process may wish between two steps: a checkpoint, or a checkpoint and the end. The larger one includes the other."""
+
 
 def device_of(world: World, hardware: Hardware) -> torch.device:
     """Where this process computes."""
@@ -30,8 +33,8 @@ class Arrangement:
         hardware: where they run.
     """
 
-    whole_network = True
-    """Whether each process holds all of the network while it trains."""
+    unfit: frozenset[str] = frozenset()
+    """What several processes cannot do in this way: `ema`, `compile`, `bf16`, `16`."""
 
     def __init__(self, world: World, hardware: Hardware) -> None:
         self.world = world

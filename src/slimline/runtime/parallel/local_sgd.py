@@ -54,6 +54,7 @@ class LocalSgd(Gathering, Ddp):
     def equalize(self, updates: Updates) -> None:
         if self.world.alone:
             return
-        for model in {updates.model, updates.validated}:
-            average_parameters(iter([p for p in model.parameters() if p.requires_grad or model is not updates.model]), EVERYONE)
+        averaged = [updates.model] if updates.average is None else [updates.model, updates.average.module]
+        for model in averaged:  # a list: all processes must go through them in the same order
+            average_parameters(iter([p for p in model.parameters() if p.requires_grad]), EVERYONE)
         super().equalize(updates)

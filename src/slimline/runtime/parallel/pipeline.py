@@ -31,7 +31,7 @@ class Pipeline(Gathering):
             which otherwise see a part at a time. A batch that does not divide goes through as one.
     """
 
-    whole_network = False
+    unfit = frozenset({"ema", "compile", "bf16", "16"})  # each needs the whole network in each process
 
     def __init__(self, world: World, hardware: Hardware, *, micro_batches: Annotated[int, Field(ge=1)] = 1) -> None:
         super().__init__(world, hardware)

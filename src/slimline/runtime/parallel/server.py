@@ -16,6 +16,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from slimline.params.fit import Fit
 from slimline.registry import build
 from slimline.runtime.optimizers import OPTIMIZERS
+from slimline.runtime.parallel.arrangement import END
 from slimline.runtime.updates import Updates
 
 PULL, PUSH, CLAIM, OPEN, STATE, LOAD, REPORT = "pull", "push", "claim", "open", "state", "load", "report"
@@ -78,7 +79,7 @@ class Server:
     def _push(self, content: tuple[int, int, Tensor]) -> tuple[int, int, Tensor, Tensor | None]:
         version, wish, gradient = content
         self.staleness[self.updates.done - version] += 1
-        self.wish = max(self.wish, wish if wish > 1 else 0)
+        self.wish = max(self.wish, wish if wish == END else 0)
         offset = 0
         for parameter in self.updates.parameters:
             parameter.grad = gradient[offset : offset + parameter.numel()].view_as(parameter)
