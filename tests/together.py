@@ -49,7 +49,7 @@ class Result:
 
 
 def train(folder: Path, prepared: Path, ranks: int, *, model: Mapping[str, Any], fit: Mapping[str, Any], **more: Any) -> Result:
-    """Train in `ranks` processes, as `model`, `fit` and `more` (`hardware`, `taught`, `stop_after`) say.
+    """Train in `ranks` processes, as `model`, `fit` and `more` (`hardware`, `taught`, `stop_after` with `stopped_rank`) say.
 
     Raises:
         AssertionError: a process failed, with what all of them printed.
@@ -106,21 +106,18 @@ class Plain(nn.Module):
         return self.classifier(self.flatten(self.body(x)))
 
 
-NEVER = -1
+class Stopping(nn.Module):
+    """An objective that raises SIGTERM in its own process at a chosen step."""
 
-
-class Slow(nn.Module):
-    """Raises SIGTERM in its own process at a chosen forward pass in training."""
-
-    def __init__(self, model: nn.Module, at: int) -> None:
+    def __init__(self, objective: nn.Module, at: int) -> None:
         super().__init__()
-        self.model, self.at, self.calls = model, at, 0
+        self.objective, self.left = objective, at
 
-    def forward(self, x: Tensor) -> Tensor:
-        self.calls += self.training
-        if self.calls == self.at:
+    def forward(self, images: Tensor, labels: Tensor, logits: Tensor) -> Tensor:
+        self.left -= 1
+        if self.left == 0:
             os.kill(os.getpid(), 15)
-        return self.model(x)
+        return self.objective(images, labels, logits)
 
 
 def main(folder: Path) -> None:
@@ -139,13 +136,12 @@ def main(folder: Path) -> None:
         torch.manual_seed(task.get("seed", 0))
         return network(spec, tuple(task.get("shape", (1, 8, 8))), task.get("classes", 3), (0.4,), (0.3,))
 
-    model = made(task["model"])
-    if task.get("stop_after"):
-        model = Slow(model, task["stop_after"] if world.rank == task.get("stopped_rank", 0) else NEVER)
     objective: nn.Module = LabelsAlone(params.label_smoothing)
     if "taught" in task:
         objective = Taught(made(task["taught"]["model"]), task["taught"]["loss"])
-    module = Classifier(model, params, objective)
+    if "stop_after" in task and world.rank == task["stopped_rank"]:
+        objective = Stopping(objective, task["stop_after"])
+    module = Classifier(made(task["model"]), params, objective)
     fit(module, Path(task["prepared"]), params, settings, tracker=MemoryTracker(), name="training")
     curve = [[row.train_loss, row.val_loss, row.val_accuracy] for row in module.history]
     (folder / f"{world.rank}.json").write_text(json.dumps({"curve": curve, "report": module.arrangement.report()}))

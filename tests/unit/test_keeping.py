@@ -13,7 +13,6 @@ import tiny
 import together
 
 FIT: dict[str, Any] = {"epochs": 3, "batch_size": 16, "optimizer": {"name": "adamw", "lr": 0.01}, "schedule": {"name": "cosine"}}
-NEVER = 10**9
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +33,13 @@ def stopped_and_resumed(folder: Path, prepared: Path, way: dict[str, Any], stopp
     task = {"model": {"name": "together:Plain"}, "fit": FIT, **way}
     processes = together.start(folder, prepared, 2, **task, stop_after=8, stopped_rank=stopped)
     texts = [process.communicate(timeout=120)[0] for process in processes]
-    assert all("stopped by SIGTERM" in text for text in texts), "\n".join(texts)
+    # A worker of a parameter server that has nothing left to do learns from the other's silence.
+    ended = ("stopped by SIGTERM", "lost touch") if "synchrony" in way.get("fit", {}) else ("stopped by SIGTERM",)
+    assert "stopped by SIGTERM" in texts[stopped], texts[stopped]
+    assert all(any(words in text for words in ended) for text in texts), "\n".join(texts)
     (kept,) = (folder / "checkpoints").rglob("*.checkpoint")
     assert kept.name > "000000-00000007"
-    return together.train(folder, prepared, 2, **task, stop_after=NEVER)
+    return together.train(folder, prepared, 2, **task)
 
 
 @pytest.mark.slow
@@ -46,7 +48,7 @@ def test_a_signal_to_one_of_two_processes_stops_both_with_a_checkpoint_and_they_
     way: str, stopped: int, prepared: Path, tmp_path: Path
 ) -> None:
     task = {"model": {"name": "together:Plain"}, "fit": FIT, **WAYS[way]}
-    undisturbed = together.train(tmp_path / "undisturbed", prepared, 2, **task, stop_after=NEVER)
+    undisturbed = together.train(tmp_path / "undisturbed", prepared, 2, **task)
     resumed = stopped_and_resumed(tmp_path / "stopped", prepared, WAYS[way], stopped)
     assert resumed.curves == undisturbed.curves
     for one, other in zip(resumed.states, undisturbed.states, strict=True):

@@ -152,15 +152,16 @@ def test_the_moving_average_is_what_is_kept(prepared: Path) -> None:
     assert not torch.equal(average, seen[-1])
 
 
-def test_the_moving_average_takes_integers_as_they_are() -> None:
-    """A zero point of 128 that is averaged with itself stays 128."""
-    update = moving_average(0.98)
-    codes, reals = [torch.tensor([128, 255], dtype=torch.uint8)], [torch.tensor([1.0])]
+@pytest.mark.parametrize("decay", [0.5, 0.9, 0.999])
+def test_the_moving_average_takes_integers_as_they_are(decay: float) -> None:
+    """A zero point that is averaged with itself stays what it is."""
+    update = moving_average(decay)
+    codes, reals = [torch.arange(256, dtype=torch.uint8)], [torch.tensor([1.0])]
     for _ in range(50):
-        update(codes, [torch.tensor([128, 255], dtype=torch.uint8)], 1)
+        update(codes, [torch.arange(256, dtype=torch.uint8)], 1)
         update(reals, [torch.tensor([3.0])], 1)
-    assert codes[0].tolist() == [128, 255]
-    assert float(reals[0]) == pytest.approx(3 - 2 * 0.98**50)
+    assert codes[0].tolist() == list(range(256))
+    assert float(reals[0]) == pytest.approx(3 - 2 * decay**50)
 
 
 def test_a_clipped_step_of_plain_descent_is_no_longer_than_rate_times_norm(prepared: Path) -> None:

@@ -21,7 +21,8 @@ Tensors = tuple[Tensor, ...] | list[Tensor]
 def moving_average(decay: float) -> Callable[[Tensors, Tensors, Tensor | int], None]:
     """average ← decay · average + (1 - decay) · value, for `AveragedModel`.
 
-    torch's own truncates the average of integers, so that a zero point of 128 becomes 127; here integers are taken as they are.
+    torch's own truncates averages of integers: with a decay of 0.9, 76 of the 256 values of a byte (a zero point, say) sink below themselves.
+    Here integers are taken as they are.
     """
 
     def update(averages: Tensors, values: Tensors, _count: Tensor | int) -> None:
