@@ -29,6 +29,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from slimline.core.objective import Objective
 from slimline.data.batches import Ordered
 from slimline.data.prepare.arrays import prepare
 from slimline.data.prepared import Description, describe, load_split
@@ -125,11 +126,11 @@ class Turns(MemoryTracker):
         self.timer.start()
 
 
-def bare(training: Training, model: nn.Module, objective: nn.Module, whole: nn.Module) -> Iterator[None]:
+def bare(training: Training, model: nn.Module, objective: Objective, whole: nn.Module) -> Iterator[None]:
     """The loop that everybody writes, one epoch at a time; `model` is left with its best weights.
 
     Args:
-        objective: `(images, labels, logits) -> loss`.
+        objective: what is minimized.
         whole: what is put into train mode for each epoch: the network, or what holds it.
     """
     params = training.fit
@@ -152,11 +153,10 @@ def bare(training: Training, model: nn.Module, objective: nn.Module, whole: nn.M
     for _ in range(params.epochs):
         whole.train()
         total = 0.0
-        for images, labels in train:
+        for batch in train:
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor(done / steps)
-            images = images.contiguous(memory_format=layout)
-            loss = objective(images, labels, model(images))
+            loss = objective(batch._replace(images=batch.images.contiguous(memory_format=layout)), model)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -167,10 +167,10 @@ def bare(training: Training, model: nn.Module, objective: nn.Module, whole: nn.M
         validated.eval()
         right, summed = 0, 0.0
         with torch.inference_mode():
-            for images, labels in validation:
-                logits = validated(images.contiguous(memory_format=layout)).double()
-                right += int((logits.argmax(1) == labels).sum())
-                summed += float(F.cross_entropy(logits, labels, reduction="sum"))
+            for batch in validation:
+                logits = validated(batch.images.contiguous(memory_format=layout)).double()
+                right += int((logits.argmax(1) == batch.labels).sum())
+                summed += float(F.cross_entropy(logits, batch.labels, reduction="sum"))
         score = (right / len(validation.images), -summed / len(validation.images))
         if best is None or score > best[0]:
             best = score, deepcopy(validated.state_dict())

@@ -24,7 +24,8 @@ from slimline.registry import find, parameters_of
 
 MODEL = {"resnet": {"depth": 8, "width": 4}, "mobilenet": {"width": 8, "stages": [1, 2]}, "mlp": {"hidden": [24, 32]}}
 NORM = {"group": {"groups": 2}}
-LOSS = {"soft_hard": {"temperature": 3.0, "alpha": 0.7}}
+LOSS: dict[str, dict[str, Any]] = {"soft_hard": {"temperature": 3.0, "alpha": 0.7}}
+LOSS["sum"] = {"terms": [[2.0, {"name": "soft_hard", **LOSS["soft_hard"]}], [0.5, {"name": "soft_hard", "temperature": 1.0, "alpha": 1.0}]]}
 """Parameters of plugins that are too large, or incomplete, by default; a plugin that is not here is built as it stands."""
 
 

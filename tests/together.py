@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slimline.core.batch import Batch
+from slimline.core.objective import Network, Objective
 from slimline.distillation.taught import Taught
 from slimline.models.network import network
 from slimline.params.fit import Fit
@@ -106,18 +108,18 @@ class Plain(nn.Module):
         return self.classifier(self.flatten(self.body(x)))
 
 
-class Stopping(nn.Module):
+class Stopping(Objective):
     """An objective that raises SIGTERM in its own process at a chosen step."""
 
-    def __init__(self, objective: nn.Module, at: int) -> None:
+    def __init__(self, objective: Objective, at: int) -> None:
         super().__init__()
         self.objective, self.left = objective, at
 
-    def forward(self, images: Tensor, labels: Tensor, logits: Tensor) -> Tensor:
+    def forward(self, batch: Batch, network: Network) -> Tensor:
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), 15)
-        return self.objective(images, labels, logits)
+        return self.objective(batch, network)
 
 
 def main(folder: Path) -> None:
@@ -136,12 +138,13 @@ def main(folder: Path) -> None:
         torch.manual_seed(task.get("seed", 0))
         return network(spec, tuple(task.get("shape", (1, 8, 8))), task.get("classes", 3), (0.4,), (0.3,))
 
-    objective: nn.Module = LabelsAlone(params.label_smoothing)
+    shape, model = tuple(task.get("shape", (1, 8, 8))), made(task["model"])
+    objective: Objective = LabelsAlone(params.label_smoothing)
     if "taught" in task:
-        objective = Taught(made(task["taught"]["model"]), task["taught"]["loss"])
+        objective = Taught(model, made(task["taught"]["model"]), task["taught"]["loss"], shape)
     if "stop_after" in task and world.rank == task["stopped_rank"]:
         objective = Stopping(objective, task["stop_after"])
-    module = Classifier(made(task["model"]), params, objective)
+    module = Classifier(model, params, objective)
     fit(module, Path(task["prepared"]), params, settings, tracker=MemoryTracker(), name="training")
     curve = [[row.train_loss, row.val_loss, row.val_accuracy] for row in module.history]
     (folder / f"{world.rank}.json").write_text(json.dumps({"curve": curve, "report": module.arrangement.report()}))

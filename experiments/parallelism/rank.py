@@ -20,6 +20,7 @@ from networks import Held
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from slimline.core.objective import Objective
 from slimline.data.prepared import describe
 from slimline.files import write_json
 from slimline.models.network import network
@@ -43,7 +44,7 @@ CONDITIONS: dict[str, Callable[[int], float]] = {"even": lambda rank: 0.0, "slow
 class Timed(Classifier):
     """A training that looks at the clock, and at what it holds."""
 
-    def __init__(self, model: nn.Module, params: Fit, objective: nn.Module) -> None:
+    def __init__(self, model: nn.Module, params: Fit, objective: Objective) -> None:
         super().__init__(model, params, objective)
         self.epochs: list[tuple[float, float]] = []
         self.steps: list[tuple[float, float]] = []

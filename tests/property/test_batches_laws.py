@@ -32,7 +32,7 @@ def speckled(count: int, channels: int = 1) -> Images:
 
 
 def labels(batches) -> list[int]:
-    return torch.cat([y for _, y in batches]).tolist()
+    return torch.cat([y for _, y, *_ in batches]).tolist()
 
 
 def needed(ranks: int) -> int:
@@ -42,11 +42,11 @@ def needed(ranks: int) -> int:
 
 def same(ours, theirs) -> bool:
     """The same batches, bit for bit."""
-    return all(torch.equal(x, other_x) and torch.equal(y, other_y) for (x, y), (other_x, other_y) in zip(ours, theirs, strict=True))
+    return all(torch.equal(x, other_x) and torch.equal(y, other_y) for (x, y, *_), (other_x, other_y, *_) in zip(ours, theirs, strict=True))
 
 
 def joined(parts) -> tuple[torch.Tensor, torch.Tensor]:
-    images, answers = zip(*parts, strict=True)
+    images, answers, *_ = zip(*parts, strict=True)
     return torch.cat(images), torch.cat(answers)
 
 
@@ -58,7 +58,7 @@ def test_every_sample_comes_exactly_once_an_epoch_but_for_a_last_batch_of_one(co
     assert len(set(seen)) == len(seen) == count - left_out
     assert set(seen) <= set(range(count))
     assert len(batches) == len(Shuffled(numbered(count), size, seed))
-    assert all(len(y) == size for _, y in batches[:-1])
+    assert all(len(y) == size for _, y, *_ in batches[:-1])
 
 
 @given(st.integers(20, 40), sizes, seeds)
@@ -76,7 +76,7 @@ def test_another_seed_gives_another_order_and_other_augmentations(seed, other) -
     assert labels(Shuffled(images, 30, seed)) != labels(Shuffled(images, 30, other))
     views = []
     for own in (seed, other):
-        ((x, y),) = Shuffled(images, 30, own, SHIFT)
+        ((x, y, *_),) = Shuffled(images, 30, own, SHIFT)
         views.append(x[y.argsort()])
     assert not torch.equal(*views)
 
@@ -86,13 +86,13 @@ def test_the_ordered_split_keeps_its_order_and_leaves_nothing_out(count, size) -
     batches = list(Ordered(numbered(count), size))
     assert labels(batches) == list(range(count))
     assert len(batches) == len(Ordered(numbered(count), size))
-    assert torch.equal(torch.cat([x for x, _ in batches]) * 255, numbered(count).pixels.float())
+    assert torch.equal(torch.cat([x for x, *_ in batches]) * 255, numbered(count).pixels.float())
 
 
 @given(counts, sizes, st.integers(1, 50))
 def test_in_the_ordered_split_every_image_counts_once_over_all_processes(count, size, ranks) -> None:
     shares = [Ordered(numbered(count), size, rank, ranks) for rank in range(ranks)]
-    seen = [[int(y) for _, ys in share for y in ys] for share in shares]
+    seen = [[int(y) for _, ys, *_ in share for y in ys] for share in shares]
     assert [y for share in seen for y in share] == list(range(count))
     assert max(map(len, seen)) - min(map(len, seen)) <= 1
     assert [len(list(share)) for share in shares] == [len(share) for share in shares]
@@ -108,8 +108,8 @@ def test_processes_together_meet_exactly_the_batches_of_one(count, size, ranks, 
     steps = list(zip(*parts, strict=True))  # as many steps in each
     assert len(steps) == len(Shuffled(images, size, seed, rank=0, ranks=ranks))
     assert same([joined(step) for step in steps], alone[: len(steps)])
-    assert sum(len(y) for _, y in alone[len(steps) :]) < 2 * ranks, "no more is left out than would leave a process one image"
-    assert ranks == 1 or all(len(y) >= 2 for step in steps for _, y in step), "batch statistics of one image are undefined"
+    assert sum(len(y) for _, y, *_ in alone[len(steps) :]) < 2 * ranks, "no more is left out than would leave a process one image"
+    assert ranks == 1 or all(len(y) >= 2 for step in steps for _, y, *_ in step), "batch statistics of one image are undefined"
 
 
 @given(st.integers(1, 20).flatmap(lambda ranks: st.tuples(st.integers(1, needed(ranks)), st.just(ranks))))
@@ -164,7 +164,7 @@ def test_augmentation_changes_images_anew_each_epoch_but_keeps_them_with_their_l
     views = []
     for _ in range(2):
         view = torch.zeros(30, 1, 9, 9)
-        for x, y in batches:
+        for x, y, *_ in batches:
             assert torch.equal((x.amax((1, 2, 3)) * 255).round().long(), y + 1)
             view[y] = x
         views.append(view)
@@ -177,7 +177,7 @@ def test_a_mixed_label_tells_how_much_of_each_image_is_seen(count, seed) -> None
     colours = torch.arange(count) * 5
     images = Images(colours.byte()[:, None, None, None].expand(count, 1, 6, 7).contiguous(), torch.arange(count))
     for name in MIXES:
-        for x, y in Shuffled(images, 8, seed, mix=Mixing({"name": name}, count)):
+        for x, y, *_ in Shuffled(images, 8, seed, mix=Mixing({"name": name}, count)):
             assert y.shape == (len(x), count)
             assert torch.allclose(y.sum(1), torch.ones(len(x)))
             assert (y >= 0).all()
@@ -187,7 +187,7 @@ def test_a_mixed_label_tells_how_much_of_each_image_is_seen(count, seed) -> None
 def test_partners_come_from_the_whole_split_and_not_from_the_batch() -> None:
     met = torch.zeros(20, 20)
     for epoch in range(60):
-        for _, y in Shuffled(numbered(20), 2, 0, mix=Mixing({"name": "mixup", "alpha": 50.0}, 20), epoch=epoch):
+        for _, y, *_ in Shuffled(numbered(20), 2, 0, mix=Mixing({"name": "mixup", "alpha": 50.0}, 20), epoch=epoch):
             for row in y:
                 pair = row.nonzero().flatten()
                 met[pair[0], pair[-1]] += 1

@@ -104,7 +104,7 @@ def test_an_exception_in_the_loop_over_batches_ends_the_thread(prepared) -> None
 
 def test_a_mapped_split_can_be_passed_over_twice_at_once(prepared) -> None:
     split = Ordered(mapped(prepared), 7)
-    assert all(torch.equal(x, other) for (x, _), (other, _) in zip(split, split, strict=True))
+    assert all(torch.equal(x, other) for (x, *_), (other, *_) in zip(split, split, strict=True))
 
 
 # Where images are.
@@ -233,10 +233,10 @@ def test_a_mix_and_smoothed_labels_reach_the_loss(prepared) -> None:
 
 
 def test_a_student_learns_from_mixed_images_of_its_teacher(prepared) -> None:
-    ((images, labels),) = Shuffled(load_split(prepared, "train"), 40, 0, mix=Mixing({"name": "mixup"}, 3))
-    taught = Taught(tiny.trained(), tiny.loss_spec("soft_hard"))
+    (batch,) = Shuffled(load_split(prepared, "train"), 40, 0, mix=Mixing({"name": "mixup"}, 3))
+    taught = Taught(tiny.trained(), tiny.trained(), tiny.loss_spec("soft_hard"), (1, 8, 8))
     student = torch.randn(40, 3, requires_grad=True)
-    taught(images, labels, student).backward()
+    taught(batch, lambda _: student).backward()
     assert student.grad is not None
-    whole = taught(images, labels.argmax(1), student)
-    assert not torch.equal(whole, taught(images, labels, student))
+    whole = taught(batch._replace(labels=batch.labels.argmax(1)), lambda _: student)
+    assert not torch.equal(whole, taught(batch, lambda _: student))

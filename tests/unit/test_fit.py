@@ -8,6 +8,7 @@ from slimline.errors import SlimlineError
 from slimline.params.fit import Fit
 from slimline.params.hardware import Hardware
 from slimline.runtime.fit import arranged
+from slimline.runtime.objectives import LabelsAlone
 from slimline.runtime.settings import Settings
 from slimline.runtime.world import World
 
@@ -17,7 +18,7 @@ FIT = {"epochs": 1, "batch_size": 8, "optimizer": {"name": "sgd", "lr": 0.1}, "s
 def refused(reason: str, fit: dict[str, Any], hardware: dict[str, Any]) -> None:
     settings = Settings(0, Hardware.model_validate({"threads": 1, "accelerator": "cpu", "devices": 2, **hardware}), World(0, 2, 0, 2))
     with pytest.raises(SlimlineError, match=reason):
-        arranged(Fit.model_validate({**FIT, **fit}), settings)
+        arranged(Fit.model_validate({**FIT, **fit}), settings, LabelsAlone(0.0))
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", "pipeline"])

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 import tiny
+from slimline.core.batch import Batch
+from slimline.core.objective import Network, Objective
 from slimline.errors import SlimlineError
 from slimline.params.fit import Fit
 from slimline.params.hardware import Hardware
@@ -52,9 +54,9 @@ class Turning(LabelsAlone):
         super().__init__(0.0)
         self.left = steps
 
-    def forward(self, images: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    def forward(self, batch: Batch, network: Network) -> torch.Tensor:
         self.left -= 1
-        return super().forward(images, labels, logits) * (1 if self.left >= 0 else -1)
+        return super().forward(batch, network) * (1 if self.left >= 0 else -1)
 
 
 def test_the_best_epoch_by_validation_stays_and_among_equals_the_one_with_the_lowest_loss(prepared: Path) -> None:
@@ -81,9 +83,9 @@ def test_norms_and_biases_do_not_decay(prepared: Path) -> None:
     model = network()
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
 
-    class Nothing(nn.Module):
-        def forward(self, images: torch.Tensor, labels: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-            return logits.sum() * 0
+    class Nothing(Objective):
+        def forward(self, batch: Batch, network: Network) -> torch.Tensor:
+            return network(batch.images).sum() * 0
 
     module = Classifier(model, settings(epochs=1, weight_decay=0.5, optimizer={"name": "sgd", "lr": 0.1}), Nothing())
     fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker(), name="training")

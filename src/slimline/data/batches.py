@@ -10,10 +10,8 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from slimline.core.labels import Labels
+from slimline.core.batch import Batch
 from slimline.data.prepared import Split
-
-Batch = tuple[Float[Tensor, "batch channels height width"], Labels]
 
 
 def scaled(pixels: UInt8[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -41,5 +39,5 @@ class Ordered:
     def __iter__(self) -> Iterator[Batch]:
         own = torch.arange(len(self.images), device=self.images.home).tensor_split(self.ranks)[self.rank]
         parts = [part for part in own.split(self.batch_size) if len(part)]
-        for _, pixels, labels in self.images.gathered(parts + [own[:0]] * (len(self) - len(parts))):
-            yield scaled(pixels), labels
+        for samples, pixels, labels in self.images.gathered(parts + [own[:0]] * (len(self) - len(parts))):
+            yield Batch(scaled(pixels), labels, samples)

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from slimline.core.batch import Batch
 from slimline.data.augment import AUGMENTATIONS
 from slimline.data.augment.draws import Draws
-from slimline.data.batches import Batch, scaled
+from slimline.data.batches import scaled
 from slimline.data.mix import MIXES
 from slimline.data.prepared import Split
 from slimline.errors import SlimlineError
@@ -32,6 +33,7 @@ class Shuffled:
 
     The order of epoch e is decided by (seed, e), and what happens to a sample by (seed, e, sample): its view has the same bits
     whatever the batch size, the number of processes, the epoch at which a run was resumed, and the place of the images.
+    With `views` = K, epoch e shows view e modulo K, which has the bits of epoch e modulo K without it.
 
     `batch_size` counts the images of a step over all processes. Each step's batch is cut over these, parts differing by one image at
     most, so that together they meet exactly the batches of a single process. (Where parts differ, a mean over processes of the means
@@ -45,7 +47,8 @@ class Shuffled:
 
     Args:
         augment: specs of augmentations, in order.
-        mix: each image with another of the whole split, drawn by (seed, epoch, sample) too and seen as augmented itself; None: unmixed.
+        mix: each image with another of the whole split, drawn by (seed, view, sample) too and seen as augmented itself; None: unmixed.
+        views: in how many ways an image is seen, epoch by epoch; None: in a new one each epoch.
 
     Raises:
         SlimlineError: no images, or a batch or split with less than two for each of several processes.
@@ -60,6 +63,7 @@ class Shuffled:
     done: int = 0
     rank: int = 0
     ranks: int = 1
+    views: int | None = None
 
     def __post_init__(self) -> None:
         needed = 2 * self.ranks if self.ranks > 1 else 1
@@ -87,14 +91,33 @@ class Shuffled:
     def parts(self, places: Iterable[tuple[int, int]]) -> Iterator[Batch]:
         """Batches of this pass by step and part, whoever's part that is; the next call is about the next pass."""
         order = torch.randperm(len(self.images), generator=self._generator()).to(self.images.home)
-        transforms = [build(AUGMENTATIONS, spec, self._draws(f"augment {place}")) for place, spec in enumerate(self.augment)]
-        mix = None if self.mix is None else build(MIXES, self.mix.spec, self._draws("mix"))
-        partners = self._draws("partner")
+        view = self.epoch if self.views is None else self.epoch % self.views
         self.epoch += 1
         whole = order.split(self.batch_size)
-        parts = (whole[step].tensor_split(self.ranks)[part] for step, part in places)
+        return self._seen((whole[step].tensor_split(self.ranks)[part] for step, part in places), view)
+
+    @property
+    def different(self) -> int | None:
+        """In how many ways an image is seen in all; None: in a new one each epoch."""
+        return 1 if self.mix is None and not self.augment else self.views
+
+    def every_view(self) -> Iterator[Batch]:
+        """Each image in each of the `different` ways, whichever process would meet it; in the split's order, so that no pass is counted."""
+        for view in range(self.different or 0):
+            yield from self._seen(iter(torch.arange(len(self.images), device=self.images.home).split(self.batch_size)), view)
+
+    def _seen(self, parts: Iterator[Tensor], view: int) -> Iterator[Batch]:
+        """The samples of each of `parts` in one view."""
+
+        def draws(stream: str) -> Draws:
+            return Draws(self.seed, view, stream)
+
+        transforms = [build(AUGMENTATIONS, spec, draws(f"augment {place}")) for place, spec in enumerate(self.augment)]
+        mix = None if self.mix is None else build(MIXES, self.mix.spec, draws("mix"))
         if mix is not None:
+            partners = draws("partner")
             parts = (torch.cat([own, partners.integers(own, 1, len(self.images))[:, 0]]) for own in parts)
+        number = 0 if self.different == 1 else view
 
         def batch(gathered: tuple[Tensor, Tensor, Tensor]) -> Batch:
             samples, pixels, labels = gathered
@@ -102,16 +125,14 @@ class Shuffled:
             for transform in transforms:
                 views = transform(views, samples)
             if self.mix is None or mix is None:
-                return views, labels
+                return Batch(views, labels, samples, number)
             own, others = views.chunk(2)
-            mixed, weight = mix(own, others, samples[: len(own)])
-            return mixed, shares(labels, weight, self.mix.classes)
+            samples = samples[: len(own)]
+            mixed, weight = mix(own, others, samples)
+            return Batch(mixed, shares(labels, weight, self.mix.classes), samples, number)
 
         # Not a loop that yields: its variables would keep a batch's tensors while the next ones are made, in other, colder memory.
         return map(batch, self.images.gathered(parts))
-
-    def _draws(self, stream: str) -> Draws:
-        return Draws(self.seed, self.epoch, stream)
 
     def _generator(self) -> torch.Generator:
         # Torch's generator heeds the lowest 32 bits of a seed alone, so a digest stirs both numbers into those.

@@ -1,7 +1,8 @@
-"""What a student learns from a teacher: losses `(student_logits, teacher_logits, labels, *, parameters…) -> scalar`."""
+"""What a student learns from a teacher: losses `(student_shapes, teacher_shapes, *, parameters…) -> distillation.loss.Loss`."""
 
 from slimline.registry import Table
 
 LOSSES: Table = {
-    "soft_hard": "slimline.distillation.soft_hard:soft_hard",
+    "soft_hard": "slimline.distillation.soft_hard:SoftHard",
+    "sum": "slimline.distillation.sum:Sum",
 }

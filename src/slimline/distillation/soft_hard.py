@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from slimline.core.labels import Labels
+from slimline.distillation.loss import Loss, Response, Shapes
 
 
 def soft_hard(
@@ -15,8 +16,8 @@ def soft_hard(
     teacher_logits: Float[Tensor, "batch classes"],
     labels: Labels,
     *,
-    temperature: Annotated[float, Field(gt=0.0)],
-    alpha: Annotated[float, Field(gt=0.0, le=1.0)],
+    temperature: float,
+    alpha: float,
 ) -> Float[Tensor, ""]:
     """alpha · T² · KL(softmax(teacher / T) ‖ softmax(student / T)) + (1 - alpha) · cross-entropy(student, labels), batch means.
 
@@ -29,3 +30,26 @@ def soft_hard(
         reduction="batchmean",
     )
     return alpha * temperature**2 * soft + (1 - alpha) * F.cross_entropy(student_logits, labels)
+
+
+class SoftHard(Loss):
+    """`soft_hard` of the logits.
+
+    Args:
+        temperature: T, by which logits are divided.
+        alpha: share of the soft term.
+    """
+
+    def __init__(
+        self,
+        student: Shapes,
+        teacher: Shapes,
+        *,
+        temperature: Annotated[float, Field(gt=0.0)],
+        alpha: Annotated[float, Field(gt=0.0, le=1.0)],
+    ) -> None:
+        super().__init__()
+        self.temperature, self.alpha = temperature, alpha
+
+    def forward(self, student: Response, teacher: Response, labels: Labels) -> Float[Tensor, ""]:
+        return soft_hard(student.logits, teacher.logits, labels, temperature=self.temperature, alpha=self.alpha)

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from slimline.data.batches import Batch
+from slimline.core.batch import Batch
+from slimline.core.objective import Objective
+from slimline.data.shuffled import Shuffled
 from slimline.params.fit import Fit
 from slimline.registry import build
 from slimline.runtime.losses import Losses, NotFiniteError
@@ -49,13 +51,14 @@ class Classifier(pl.LightningModule):
     Args:
         model: images in [0, 1] to logits.
         fit: optimizer, schedule and number of epochs.
-        objective: `(images, labels, logits) -> scalar loss`, as in `runtime.objectives` and `distillation.taught`.
+        objective: what is minimized, `runtime.objectives` and `distillation.taught`.
     """
 
     arrangement: Arrangement
+    train_split: Shuffled
     updates: Updates
 
-    def __init__(self, model: nn.Module, fit: Fit, objective: nn.Module) -> None:
+    def __init__(self, model: nn.Module, fit: Fit, objective: Objective) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.model = model
@@ -65,8 +68,6 @@ class Classifier(pl.LightningModule):
         self.position = Position()
         self._best: tuple[Epoch, dict[str, Tensor]] | None = None
         self._resumed: dict[str, Any] | None = None
-        self._seed = 0
-        self._images = self._steps = self._parts = 0
 
     def __setattr__(self, name: str, value: Any) -> None:
         # Lightning notes each hook's name here, twice a hook, and torch looks through parameters, buffers and modules each time: a quarter
@@ -76,18 +77,15 @@ class Classifier(pl.LightningModule):
         else:
             super().__setattr__(name, value)
 
-    def prepare(self, arrangement: Arrangement, *, seed: int, images: int, steps: int, resumed: dict[str, Any] | None) -> None:
+    def prepare(self, arrangement: Arrangement, train: Shuffled, resumed: dict[str, Any] | None) -> None:
         """What `fit` knows before Lightning starts.
 
         Args:
-            seed: of what is random within the network.
-            images: in the training split.
-            steps: of an epoch.
+            train: the training split, whose seed is that of what is random within the network too.
             resumed: a checkpoint's content, in the first process.
         """
         self.arrangement = arrangement
-        self._seed = seed
-        self._images, self._steps, self._parts = images, steps, arrangement.share["ranks"]
+        self.train_split = train
         course = arrangement.world.firsts(None if resumed is None else resumed["course"])
         self._resumed = resumed["updates"] if resumed is not None else None
         self._go_on = course is not None
@@ -114,13 +112,17 @@ class Classifier(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         optimizer = self.trainer.optimizers[0]
-        self.updates = Updates(self.model, self.objective, optimizer, self.fit_params, self._steps * self.fit_params.epochs, self.device)
+        self.updates = Updates(self.model, self.objective, optimizer, self.fit_params, len(self.train_split) * self.fit_params.epochs, self.device)
         network = self.trainer.strategy.model
         assert network is not None
         self.arrangement.begin(self.updates, network, self.objective)
         if self._go_on:
             self.arrangement.load(self.updates, self._resumed)
         self._resumed = None
+        train, views = self.train_split, self.train_split.different
+        # Every process asks about all images, while it meets its share of them an epoch.
+        if views is not None and views * train.ranks < self.fit_params.epochs:
+            self.updates.look_ahead(train.every_view(), views, len(train.images))
         self._losses = Losses()
         self._validation = torch.zeros(3, dtype=torch.float64, device=self.device)  # images, right answers, summed loss
         self._generator = torch.cuda.default_generators[self.device.index or 0] if self.device.type == "cuda" else torch.default_generator
@@ -136,10 +138,11 @@ class Classifier(pl.LightningModule):
         self._losses.reset(self._losses_so_far, self.position.step)
 
     def training_step(self, batch: Batch, index: int) -> None:
+        train, size = self.train_split, self.fit_params.batch_size
         # What is random within the network (dropout) is decided by the step, so that a resumed run draws the same.
-        self._generator.manual_seed(_number(self._seed, self.updates.done, self.arrangement.world.rank))
-        part = len(batch[0]) / min(self.fit_params.batch_size, self._images - self.arrangement.step_of(index) * self.fit_params.batch_size)
-        weight = part * self._parts
+        self._generator.manual_seed(_number(train.seed, self.updates.done, self.arrangement.world.rank))
+        part = len(batch.images) / min(size, len(train.images) - self.arrangement.step_of(index) * size)
+        weight = part * train.ranks
         loss = self.arrangement.step(self.updates, batch, weight, self.manual_backward)
         self._losses.add(loss if part == 1.0 else loss * part)
         self.position = Position(self.current_epoch, index + 1)
@@ -150,7 +153,7 @@ class Classifier(pl.LightningModule):
         self.updates.validated.eval()
 
     def validation_step(self, batch: Batch, _index: int) -> None:
-        images, labels = batch
+        images, labels = batch.images, batch.labels
         logits = self.arrangement.logits(self.updates.validated, self.updates.inputs(images))
         if logits is None:
             return
@@ -162,7 +165,7 @@ class Classifier(pl.LightningModule):
         world = self.arrangement.world
         train_loss, *validation = world.summed(torch.cat([self._validation.new_tensor([self.look()]), self._validation])).tolist()
         images, right, summed_loss = validation
-        row = Epoch(self.current_epoch, train_loss / self._steps, summed_loss / images, right / images)
+        row = Epoch(self.current_epoch, train_loss / len(self.train_split), summed_loss / images, right / images)
         if not row.val_loss < float("inf"):  # so put, it holds for what is no number too
             raise NotFiniteError(self.position.step, row.val_loss)
         self.history.append(row)

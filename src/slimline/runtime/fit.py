@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from slimline.core.objective import Objective
 from slimline.data.batches import Ordered
 from slimline.data.prepared import describe, load_split
 from slimline.data.resident import resident
@@ -17,7 +18,7 @@ from slimline.runtime.classifier import Classifier, Epoch
 from slimline.runtime.keeping import Keeper
 from slimline.runtime.losses import NotFiniteError
 from slimline.runtime.parallel import STRATEGIES, SYNCHRONY
-from slimline.runtime.parallel.arrangement import Arrangement
+from slimline.runtime.parallel.arrangement import READS_LAYERS, Arrangement
 from slimline.runtime.refusal import LATER
 from slimline.runtime.settings import Settings
 from slimline.runtime.stopping import STOP
@@ -44,7 +45,7 @@ def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, 
         SlimlineError: data or hardware that do not fit the parameters, or a loss that is no finite number.
         Stopped: by a signal, with a checkpoint.
     """
-    arrangement = arranged(params, settings)
+    arrangement = arranged(params, settings, module.objective)
     checkpoints = settings.place.training(name) if settings.place is not None else None
     resumed = checkpoints.load() if checkpoints is not None and settings.world.first else None
     images, held_out = (resident(load_split(prepared, split), arrangement.device, settings.hardware.resident_mb) for split in ("train", "validation"))
@@ -52,8 +53,8 @@ def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, 
         raise SlimlineError(f"fit.batch_size is {params.batch_size}, but the training split has {len(images)} images; lower it")
     _type(module, params)
     mix = None if params.mix is None else Mixing(params.mix, len(describe(prepared).classes))
-    train = Shuffled(images, params.batch_size, settings.seed, params.augment, mix, **arrangement.share)
-    module.prepare(arrangement, seed=settings.seed, images=len(images), steps=len(train), resumed=resumed)
+    train = Shuffled(images, params.batch_size, settings.seed, params.augment, mix, views=params.views, **arrangement.share)
+    module.prepare(arrangement, train, resumed)
     train.epoch, train.done = module.position.epoch, module.position.step
     keeper = Keeper(checkpoints, tracker, name)
     lightning = trainer(
@@ -81,11 +82,11 @@ def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, 
     return module.restore_best()
 
 
-def arranged(params: Fit, settings: Settings) -> Arrangement:
+def arranged(params: Fit, settings: Settings, objective: Objective) -> Arrangement:
     """The way in which the processes of `settings` train.
 
     Raises:
-        SlimlineError: what an arrangement cannot do; 16 bits without a CUDA device.
+        SlimlineError: what an arrangement cannot do; 16 bits without a CUDA device; a compiled network, whose layers cannot be read.
     """
     if params.precision == 16 and not settings.hardware.on_cuda():
         raise SlimlineError("fit.precision 16 needs a CUDA device; take bf16 or 32")
@@ -97,12 +98,18 @@ def arranged(params: Fit, settings: Settings) -> Arrangement:
         )
     table, spec = (STRATEGIES, strategy) if params.synchrony is None else (SYNCHRONY, params.synchrony)
     arrangement: Arrangement = build(table, spec, settings.world, settings.hardware)
-    asked = {"ema": params.ema is not None, "compile": params.compile, str(params.precision): True}
+    asked = {
+        "fit.ema": params.ema is not None,
+        "fit.compile": params.compile,
+        f"fit.precision {params.precision}": True,
+        READS_LAYERS: objective.reads_layers,
+    }
     unfit = sorted(what for what in arrangement.unfit if asked.get(what))
     if unfit and not settings.world.alone:
-        key = unfit[0] if unfit[0] in Fit.model_fields else f"precision {unfit[0]}"
         where = "hardware.strategy" if params.synchrony is None else "fit.synchrony"
-        raise SlimlineError(f"fit.{key} and {where} {spec['name']} do not go together in several processes; leave one of them out")
+        raise SlimlineError(f"{unfit[0]} and {where} {spec['name']} do not go together in several processes; leave one of them out")
+    if params.compile and objective.reads_layers:
+        raise SlimlineError(f"fit.compile and {READS_LAYERS} do not go together; leave one of them out")
     return arrangement
 
 

@@ -1,18 +1,19 @@
-"""What training minimizes: objectives `(images, labels, logits) -> scalar loss`. The other one is `distillation.taught`."""
+"""What training minimizes without a teacher. The other objective is `distillation.taught`."""
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from slimline.core.labels import Labels
+from slimline.core.batch import Batch
+from slimline.core.objective import Network, Objective
 
 
-class LabelsAlone(nn.Module):
+class LabelsAlone(Objective):
     """Cross-entropy with the labels."""
 
     def __init__(self, label_smoothing: float) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
 
-    def forward(self, images: Float[Tensor, "batch c h w"], labels: Labels, logits: Float[Tensor, "batch classes"]) -> Float[Tensor, ""]:
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+    def forward(self, batch: Batch, network: Network) -> Float[Tensor, ""]:
+        return F.cross_entropy(network(batch.images), batch.labels, label_smoothing=self.label_smoothing)

@@ -71,7 +71,7 @@ def _save(one: Trained, paths: Paths, validation: Images) -> dict[str, float]:
     def check(files: ModelFolder) -> None:
         artifacts.load(files)  # what cannot be rebuilt must not be left behind
         exported = OnnxModel(files.onnx, threads=torch.get_num_threads())
-        found = parity(one.model, exported, (images for images, _ in Ordered(validation, BATCH)))
+        found = parity(one.model, exported, (batch.images for batch in Ordered(validation, BATCH)))
         if found.agreement < one.parity:
             raise SlimlineError(
                 f"models/{one.name}: trained and exported model agree on {found.agreement:.4f} of {found.images} validation images, "
@@ -105,5 +105,5 @@ def _bytes(path: Path) -> int:
 def accuracy(model: nn.Module, images: Images) -> float:
     """Share of `images` that `model` classifies rightly."""
     with torch.no_grad():
-        right = sum(int((model.eval()(x).argmax(1) == y).sum()) for x, y in Ordered(images, BATCH))
+        right = sum(int((model.eval()(batch.images).argmax(1) == batch.labels).sum()) for batch in Ordered(images, BATCH))
     return right / len(images)

@@ -3,6 +3,7 @@
 from torch import nn
 
 from slimline import artifacts
+from slimline.core.objective import Objective
 from slimline.distillation.taught import Taught
 from slimline.errors import SlimlineError
 from slimline.params.fit import Fit
@@ -25,6 +26,6 @@ def load_teacher(paths: Paths, student: artifacts.Manifest) -> nn.Module:
     return model
 
 
-def recovery(fit: Fit, loss: Spec | None, teacher: nn.Module) -> LabelsAlone | Taught:
+def recovery(model: nn.Module, fit: Fit, loss: Spec | None, teacher: nn.Module, input_shape: tuple[int, int, int]) -> Objective:
     """How a compressed network recovers: under `teacher` where a `loss` is given, else on labels alone."""
-    return LabelsAlone(fit.label_smoothing) if loss is None else Taught(teacher, loss)
+    return LabelsAlone(fit.label_smoothing) if loss is None else Taught(model, teacher, loss, input_shape)

@@ -1,13 +1,14 @@
 """From a batch to new weights: forward, backward, clipping, the optimizer's step, the schedule, the moving average."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from slimline.core.labels import Labels
+from slimline.core.batch import Batch
+from slimline.core.objective import Objective
 from slimline.params.fit import Fit
 from slimline.registry import bind
 from slimline.runtime.schedules import SCHEDULES
@@ -43,14 +44,14 @@ class Updates:
 
     Args:
         model: images in [0, 1] to logits.
-        objective: `(images, labels, logits) -> scalar loss`; its own parameters are trained too.
+        objective: what is minimized; its own parameters are trained too.
         optimizer: over the parameters of both, its groups at their full rates.
         fit: precision, clipping, schedule, average.
         steps: how many there will be: where the schedule ends.
         device: where `model` is.
     """
 
-    def __init__(self, model: nn.Module, objective: nn.Module, optimizer: torch.optim.Optimizer, fit: Fit, steps: int, device: torch.device) -> None:
+    def __init__(self, model: nn.Module, objective: Objective, optimizer: torch.optim.Optimizer, fit: Fit, steps: int, device: torch.device) -> None:
         self.model, self.objective, self.optimizer = model, objective, optimizer
         self.fit = fit
         self.steps, self.done = steps, 0
@@ -88,15 +89,23 @@ class Updates:
         """`images` in the type and layout that the network computes with."""
         return images.to(self.dtype, memory_format=self.layout)
 
-    def loss(self, images: Tensor, labels: Labels) -> Tensor:
+    def typed(self, batch: Batch) -> Batch:
+        """`batch` in the types and the layout that the network computes with."""
+        labels = batch.labels.to(self.dtype) if batch.labels.is_floating_point() else batch.labels
+        return batch._replace(images=self.inputs(batch.images), labels=labels)
+
+    def loss(self, batch: Batch) -> Tensor:
         """What this batch costs."""
-        images = self.inputs(images)
-        if labels.is_floating_point():
-            labels = labels.to(self.dtype)
+        batch = self.typed(batch)
         if self.mixed is None:
-            return self.objective(images, labels, self.network(images))
+            return self.objective(batch, self.network)
         with torch.autocast(self.device.type, self.mixed):
-            return self.objective(images, labels, self.network(images))
+            return self.objective(batch, self.network)
+
+    def look_ahead(self, batches: Iterator[Batch], views: int, images: int) -> None:
+        """Let the objective compute once what it would compute in every epoch, in the same arithmetic."""
+        with torch.autocast(self.device.type, self.mixed, enabled=self.mixed is not None):
+            self.objective.look_ahead(map(self.typed, batches), views, images)
 
     def scaled(self, loss: Tensor) -> Tensor:
         """`loss` as it is to be differentiated: larger with 16 bits, whose gradients would vanish."""

@@ -18,8 +18,8 @@ from slimline.tracking import Tracker
 class DistillStudent(Classifier):
     """A student that learns from `teacher`."""
 
-    def __init__(self, model: nn.Module, params: Distill, teacher: nn.Module) -> None:
-        super().__init__(model, params.fit, Taught(teacher, params.loss))
+    def __init__(self, model: nn.Module, params: Distill, teacher: nn.Module, input_shape: tuple[int, int, int]) -> None:
+        super().__init__(model, params.fit, Taught(model, teacher, params.loss, input_shape))
 
 
 def run(params: Distill, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
@@ -27,6 +27,6 @@ def run(params: Distill, settings: Settings, paths: Paths, tracker: Tracker) -> 
     data = describe(paths.prepared)
     manifest = Manifest(architecture=params.model, input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
     teacher = load_teacher(paths, manifest)
-    module = DistillStudent(settings.seeded(fresh, manifest), params, teacher)
+    module = DistillStudent(settings.seeded(fresh, manifest), params, teacher, data.input_shape)
     fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="student")
     return leave("distill_student", paths, settings, Trained("student", manifest, module.model, module.history))

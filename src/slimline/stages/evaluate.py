@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.strategies import SingleDeviceStrategy
-from torch import Tensor, nn
+from torch import nn
 
 from slimline import artifacts
+from slimline.core.batch import Batch
 from slimline.core.cost import measure
 from slimline.data.batches import Ordered
 from slimline.data.prepared import Description, describe, load_split, name_of
@@ -66,8 +67,8 @@ class Evaluate(pl.LightningModule):
     def on_test_epoch_start(self) -> None:
         self._batches = []
 
-    def test_step(self, batch: tuple[Tensor, Tensor], _index: int) -> None:
-        images, labels = batch[0].cpu(), batch[1].cpu()
+    def test_step(self, batch: Batch, _index: int) -> None:
+        images, labels = batch.images.cpu(), batch.labels.cpu()
         if len(labels) == 0:  # this process has no image left, another one has
             return
         logits = {name: (one.deployed(images.numpy()), one.rebuilt(images).numpy()) for name, one in self.candidates.items()}
@@ -118,7 +119,7 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     }
     # The latency runs have sessions of their own: their number of threads is a parameter, the machine's is not.
     timed = {name: OnnxModel(paths.model(name).onnx, threads=params.latency.threads) for name in MODELS}
-    images = next(iter(Ordered(load_split(paths.prepared, "validation"), max(params.latency.batch_sizes))))[0].numpy()
+    images = next(iter(Ordered(load_split(paths.prepared, "validation"), max(params.latency.batch_sizes)))).images.numpy()
     commit, dirty = git_state(paths.root)
     timings = {"commit": commit, "dirty": dirty, "date": datetime.now(UTC).date().isoformat()} | latency(
         timed, images, reference=REFERENCE, confidence=params.confidence, **params.latency.model_dump()

@@ -20,9 +20,9 @@ from slimline.tracking import Tracker
 class Prune(Classifier):
     """Retrains what is left of a network, under the teacher where the parameters say so."""
 
-    def __init__(self, model: nn.Module, params: PruneParams, teacher: nn.Module) -> None:
+    def __init__(self, model: nn.Module, params: PruneParams, teacher: nn.Module, input_shape: tuple[int, int, int]) -> None:
         assert params.fit is not None
-        super().__init__(model, params.fit, recovery(params.fit, params.loss, teacher))
+        super().__init__(model, params.fit, recovery(model, params.fit, params.loss, teacher, input_shape))
 
 
 def run(params: PruneParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
@@ -35,7 +35,7 @@ def run(params: PruneParams, settings: Settings, paths: Paths, tracker: Tracker)
     manifest = manifest.after("resized", differing(artifacts.fresh(manifest), pruned))
     history = []
     if params.fit is not None:
-        module = Prune(pruned, params, load_teacher(paths, manifest))
+        module = Prune(pruned, params, load_teacher(paths, manifest), manifest.input_shape)
         fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="pruned")
         pruned, history = module.model, module.history
     extra = {"prune/asked": params.amount, "prune/obtained": removed}

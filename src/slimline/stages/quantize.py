@@ -21,9 +21,9 @@ CALIBRATION_BATCH = 256
 class Quantize(Classifier):
     """Quantization-aware training: the forward pass sees the grids, the gradient passes straight through them."""
 
-    def __init__(self, model: nn.Module, params: QuantizeParams, teacher: nn.Module) -> None:
+    def __init__(self, model: nn.Module, params: QuantizeParams, teacher: nn.Module, input_shape: tuple[int, int, int]) -> None:
         assert params.fit is not None
-        super().__init__(model, params.fit, recovery(params.fit, params.loss, teacher))
+        super().__init__(model, params.fit, recovery(model, params.fit, params.loss, teacher, input_shape))
 
     def train(self, mode: bool = True) -> "Quantize":
         """Batch norms that could not be folded keep their statistics: the grids were calibrated on them."""
@@ -40,12 +40,12 @@ def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Track
     record = plan(pruned, manifest.input_shape, weight_bits=params.weights.bits, activation_bits=params.activations.bits)
     train = load_split(paths.prepared, "train")
     calibration = Images(train.pixels[: params.calibration], train.labels[: params.calibration])
-    images = (batch for batch, _ in Ordered(calibration, CALIBRATION_BATCH))
+    images = (batch.images for batch in Ordered(calibration, CALIBRATION_BATCH))
     quantized: nn.Module = calibrated(pruned, record, images, weights=params.weights.scheme, activations=params.activations.scheme)
     extra = {"val/accuracy_calibrated": accuracy(quantized, load_split(paths.prepared, "validation"))}
     history = []
     if params.fit is not None:
-        module = Quantize(quantized, params, load_teacher(paths, manifest))
+        module = Quantize(quantized, params, load_teacher(paths, manifest), manifest.input_shape)
         fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="quantized")
         quantized, history = module.model, module.history
     made = Trained("quantized", manifest.after("quantized", record), quantized, history, params.parity, extra)

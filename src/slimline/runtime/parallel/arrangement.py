@@ -8,7 +8,8 @@ import torch.distributed as dist
 from pytorch_lightning.strategies import SingleDeviceStrategy, Strategy
 from torch import Tensor, nn
 
-from slimline.data.batches import Batch
+from slimline.core.batch import Batch
+from slimline.core.objective import Objective
 from slimline.params.hardware import Hardware
 from slimline.runtime.updates import Updates
 from slimline.runtime.world import World
@@ -25,6 +26,9 @@ def device_of(world: World, hardware: Hardware) -> torch.device:
     return torch.device("cuda", world.local_rank) if hardware.on_cuda() else torch.device("cpu")
 
 
+READS_LAYERS = "a loss that compares layers"
+
+
 class Arrangement:
     """One network in one or several processes; each answer here is that of one process alone, or of all doing the same.
 
@@ -34,7 +38,7 @@ class Arrangement:
     """
 
     unfit: frozenset[str] = frozenset()
-    """What several processes cannot do in this way: `ema`, `compile`, `bf16`, `16`."""
+    """What several processes cannot do in this way: keys of params.yaml, with values where these matter, or `READS_LAYERS`."""
 
     def __init__(self, world: World, hardware: Hardware) -> None:
         self.world = world
@@ -58,7 +62,7 @@ class Arrangement:
     def lay_out(self, model: nn.Module) -> None:
         """Give this process its part of `model`, before there is an optimizer."""
 
-    def begin(self, updates: Updates, network: nn.Module, objective: nn.Module) -> None:
+    def begin(self, updates: Updates, network: nn.Module, objective: Objective) -> None:
         """All is on its device: the last moment before the first step.
 
         Args:
@@ -80,7 +84,7 @@ class Arrangement:
             weight: this part's share of the whole batch, times the number of processes.
             backward: Lightning's way to call `backward`.
         """
-        loss = updates.loss(*batch)
+        loss = updates.loss(batch)
         scaled = updates.scaled(loss if weight == 1.0 else loss * weight)
         # Lightning's way has the processes' gradients meet; for one alone it is a row of empty hooks.
         scaled.backward() if self.world.alone else backward(scaled)  # type: ignore[no-untyped-call]

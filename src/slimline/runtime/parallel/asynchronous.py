@@ -13,7 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from slimline.data.batches import Batch
+from slimline.core.batch import Batch
+from slimline.core.objective import Objective
 from slimline.data.shuffled import Shuffled
 from slimline.params.hardware import Hardware
 from slimline.runtime.parallel.arrangement import Arrangement
@@ -33,7 +34,7 @@ class Asynchronous(Arrangement):
     as a synchronous one does. The course of events decides the result: no two runs give the same bytes.
     """
 
-    unfit = frozenset({"16"})  # the server would have to know how each worker had scaled its loss
+    unfit = frozenset({"fit.precision 16"})  # the server would have to know how each worker had scaled its loss
 
     def __init__(self, world: World, hardware: Hardware) -> None:
         super().__init__(world, hardware)
@@ -43,7 +44,7 @@ class Asynchronous(Arrangement):
         self._wish = 0
         self._tickets = 0
 
-    def begin(self, updates: Updates, network: nn.Module, objective: nn.Module) -> None:
+    def begin(self, updates: Updates, network: nn.Module, objective: Objective) -> None:
         self._updates = updates
         host = socket.gethostname() if self.world.ranks > self.world.local_ranks else "127.0.0.1"
         meeting: Any = None
@@ -84,7 +85,7 @@ class Asynchronous(Arrangement):
         return self._claimed.popleft()
 
     def step(self, updates: Updates, batch: Batch, weight: float, backward: Any) -> Tensor:
-        loss = updates.loss(*batch)
+        loss = updates.loss(batch)
         backward(loss if weight == 1.0 else loss * weight)
         gradient = torch.cat([p.grad.flatten() if p.grad is not None else torch.zeros_like(p).flatten() for p in updates.parameters])
         updates.optimizer.zero_grad()

@@ -21,7 +21,7 @@ class Fsdp(Gathering):
     The whole of a module is put together while it is computed, and let go.
     """
 
-    unfit = frozenset({"ema", "compile", "bf16", "16"})  # each needs the whole network in each process
+    unfit = frozenset({"fit.ema", "fit.compile", "fit.precision bf16", "fit.precision 16"})  # each needs the whole network in each process
 
     def lay_out(self, model: nn.Module) -> None:
         if self.world.alone:

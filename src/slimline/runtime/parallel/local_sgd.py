@@ -8,7 +8,8 @@ from torch.distributed.algorithms.ddp_comm_hooks.post_localSGD_hook import PostL
 from torch.distributed.algorithms.model_averaging.utils import average_parameters
 from torch.nn.parallel import DistributedDataParallel
 
-from slimline.data.batches import Batch
+from slimline.core.batch import Batch
+from slimline.core.objective import Objective
 from slimline.params.hardware import Hardware
 from slimline.runtime.parallel.arrangement import Gathering
 from slimline.runtime.parallel.ddp import Ddp
@@ -32,7 +33,7 @@ class LocalSgd(Gathering, Ddp):
         self.warm_up = warm_up
         self.period = period
 
-    def begin(self, updates: Updates, network: nn.Module, objective: nn.Module) -> None:
+    def begin(self, updates: Updates, network: nn.Module, objective: Objective) -> None:
         if self.world.alone:
             return
         assert isinstance(network, DistributedDataParallel)

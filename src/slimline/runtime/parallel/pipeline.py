@@ -10,10 +10,11 @@ from pydantic import Field
 from torch import Tensor, fx, nn
 from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
 
-from slimline.data.batches import Batch
+from slimline.core.batch import Batch
+from slimline.core.objective import Objective
 from slimline.errors import SlimlineError
 from slimline.params.hardware import Hardware
-from slimline.runtime.parallel.arrangement import Gathering, blueprint, rebuilt
+from slimline.runtime.parallel.arrangement import READS_LAYERS, Gathering, blueprint, rebuilt
 from slimline.runtime.updates import Updates
 from slimline.runtime.world import World
 
@@ -31,7 +32,9 @@ class Pipeline(Gathering):
             which otherwise see a part at a time. A batch that does not divide goes through as one.
     """
 
-    unfit = frozenset({"ema", "compile", "bf16", "16"})  # each needs the whole network in each process
+    unfit = frozenset(
+        {"fit.ema", "fit.compile", "fit.precision bf16", "fit.precision 16", READS_LAYERS}
+    )  # each needs the whole network in each process
 
     def __init__(self, world: World, hardware: Hardware, *, micro_batches: Annotated[int, Field(ge=1)] = 1) -> None:
         super().__init__(world, hardware)
@@ -64,7 +67,7 @@ class Pipeline(Gathering):
         self._owned = {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in held}
         self.parameter_bytes = sum(p.nbytes for p in model.parameters()) / whole
 
-    def begin(self, updates: Updates, network: nn.Module, objective: nn.Module) -> None:
+    def begin(self, updates: Updates, network: nn.Module, objective: Objective) -> None:
         if self.world.alone:
             return
         if any(p.requires_grad for p in objective.parameters()):
@@ -79,12 +82,9 @@ class Pipeline(Gathering):
         if self.world.alone:
             return super().step(updates, batch, weight, backward)
         assert self._part is not None
-        images, labels = batch
-        images = updates.inputs(images)
-        if labels.is_floating_point():
-            labels = labels.to(updates.dtype)
+        self._batch = batch = updates.typed(batch)
+        images, labels = batch.images, batch.labels
         parts = self.micro_batches if len(images) % self.micro_batches == 0 else 1
-        self._images, self._labels = images, labels
         schedule = self._schedule(tuple(images.shape), parts)
         losses: list[Tensor] = []
         given = (images,) if self.world.first else ()
@@ -106,8 +106,10 @@ class Pipeline(Gathering):
     def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         # A micro-batch's labels are a view of the batch's, so where they start says which images are theirs. (The schedule also calls
         # this once beforehand, to learn shapes.)
-        start = (labels.storage_offset() - self._labels.storage_offset()) // self._labels.stride(0)
-        loss: Tensor = self._objective(self._images[start : start + len(labels)], labels, logits)
+        images, every, samples, view = self._batch
+        start = (labels.storage_offset() - every.storage_offset()) // every.stride(0)
+        part = slice(start, start + len(labels))
+        loss: Tensor = self._objective(Batch(images[part], labels, samples[part], view), lambda _: logits)
         return loss
 
     def logits(self, model: nn.Module, images: Tensor) -> Tensor | None:

@@ -15,6 +15,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from slimline.params.fit import Fit
 from slimline.registry import build
+from slimline.runtime.objectives import LabelsAlone
 from slimline.runtime.optimizers import OPTIMIZERS
 from slimline.runtime.parallel.arrangement import END
 from slimline.runtime.updates import Updates
@@ -53,7 +54,8 @@ class Server:
             parameters = [next(values) for _ in group.shapes]
             settings.append({"params": parameters, "weight_decay": group.weight_decay, "lr": group.rate})
         optimizer = build(OPTIMIZERS, fit.optimizer, settings)
-        self.updates = Updates(self.weights, nn.Identity(), optimizer, fit.model_copy(update={"compile": False}), updates, torch.device("cpu"))
+        # It applies gradients that others compute, so any objective without parameters will do.
+        self.updates = Updates(self.weights, LabelsAlone(0.0), optimizer, fit.model_copy(update={"compile": False}), updates, torch.device("cpu"))
         self.next, self.tickets = 0, 0
         self.wish = 0
         self.staleness: Counter[int] = Counter()
