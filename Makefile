@@ -27,7 +27,7 @@ repro: setup ## run what is stale of the pipeline, then show the result
 	@$(BIN)/slimline show
 
 test: setup ## the fast tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-all: setup ## every test, the slow ones too
 	$(BIN)/python -m pytest -m ""

@@ -1,0 +1,42 @@
+"""The table of README.md, from results.json."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from experiments.lab import made, markdown, pooled
+from slimline.report.record import between
+
+HERE = Path(__file__).resolve().parent
+BEGIN, END = "<!-- results: made by `python -m experiments.hinton_mnist.measure record` from results.json -->", "<!-- end of results -->"
+CONFIDENCE = 0.95
+PAPER = {"teacher": 67, "alone": 146, "distilled": 74}
+LABELS = {"teacher": "teacher 2×1200, dropout, shifts", "alone": "student 2×800 alone", "distilled": "student 2×800 distilled, T = 20"}
+
+
+def renewed() -> str:
+    """README.md with what results.json says."""
+    values = json.loads((HERE / "results.json").read_text())
+    records: dict[str, dict[int, dict]] = {}
+    for record in values["records"]:
+        records.setdefault(record["name"], {})[record["seed"]] = record
+    images = values["sessions"][-1]["images"]["test"]
+    rows = []
+    for name, label in LABELS.items():
+        of = records[name]
+        errors = np.array([record["errors"] for record in of.values()])
+        row = [label, str(PAPER[name]), f"{errors.mean():.1f} ± {errors.std(ddof=1):.1f}", ", ".join(map(str, errors))]
+        row += [f"{errors.mean() / images:.2%}", f"{np.mean([r['validation_accuracy'] for r in of.values()]):.2%}", f"{next(iter(of.values()))['parameters']:,}"]
+        rows.append(row)
+    header = ["network", "paper's errors", "our errors, mean ± sd", "each seed", "test error", "validation accuracy", "parameters"]
+    pairs = [(records["distilled"][seed], records["alone"][seed]) for seed in records["distilled"]]
+    whole = pooled(pairs, images, CONFIDENCE)
+    said = (
+        f"Distilled against alone, paired over {len(pairs)} seeds × {images:,} test images: {whole.difference * 100:+.2f} points of accuracy "
+        f"({CONFIDENCE:.0%} interval {whole.low * 100:+.2f} to {whole.high * 100:+.2f}); right where the other is wrong: {whole.only_first} "
+        f"against {whole.only_second} images; exact McNemar p = {whole.p_value:.2g}. Each seed by itself: "
+        + ", ".join(f"p = {pooled([pair], images, CONFIDENCE).p_value:.2g}" for pair in pairs)
+        + "."
+    )
+    return between((HERE / "README.md").read_text(), BEGIN, END, "\n\n".join([markdown(header, rows), said, made(values)]))

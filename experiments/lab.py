@@ -1,0 +1,189 @@
+"""What experiments share that train many networks in one process: prepared data, trainings that go on where they were, a growing record.
+
+Their scripts run as modules from the repository: `python -m experiments.NAME.measure`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from slimline.core.objective import Objective
+from slimline.data.batches import Ordered
+from slimline.data.prepare.arrays import prepare
+from slimline.data.prepared import Description, describe, load_split
+from slimline.data.sources.images import images
+from slimline.data.sources.item import Folder, Item
+from slimline.evaluation.latency import machine
+from slimline.evaluation.statistics import Comparison, compare
+from slimline.files import whole_folder, write_json
+from slimline.models.network import network
+from slimline.params.data import Data
+from slimline.params.fit import Fit
+from slimline.params.hardware import Hardware
+from slimline.registry import Spec
+from slimline.runtime.checkpoints import Place, key
+from slimline.runtime.classifier import Classifier
+from slimline.runtime.fingerprint import git_state
+from slimline.runtime.fit import fit
+from slimline.runtime.settings import Settings
+from slimline.runtime.stopping import STOP
+from slimline.runtime.world import ALONE
+from slimline.tracking.memory import MemoryTracker
+
+EVALUATION_BATCH = 500
+
+
+@dataclass
+class Lab:
+    """One experiment's workspace.
+
+    Args:
+        folder: of the experiment; `results.json` in it grows, and `.slimline` holds what can be made again.
+        prepared: the prepared data.
+        source: what the data is called in the record.
+        threads: of the processor.
+    """
+
+    folder: Path
+    prepared: Path
+    source: str
+    threads: int = 1
+    values: dict[str, Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        torch.set_num_threads(self.threads)
+        torch.use_deterministic_algorithms(True)
+        STOP.listen()
+        results = self.folder / "results.json"
+        self.values = json.loads(results.read_text()) if results.exists() else {"sessions": [], "records": []}
+        if (now := self._session()) not in self.values["sessions"]:
+            self.values["sessions"].append(now)
+
+    @property
+    def data(self) -> Description:
+        return describe(self.prepared)
+
+    @property
+    def hardware(self) -> Hardware:
+        return Hardware(threads=self.threads, accelerator="auto", checkpoint_seconds=60)
+
+    def _session(self) -> dict[str, Any]:
+        """What all records of this run share."""
+        commit, dirty = git_state(self.folder)
+        date = datetime.now(UTC).date().isoformat()
+        about = {"commit": commit, "dirty": dirty, "date": date, "torch": torch.__version__, "machine": machine()}
+        return {**about, "source": self.source, "images": self.data.counts, "digest": self.data.digest}
+
+    def record(self, name: str, seed: int) -> dict[str, Any] | None:
+        """What was measured of `name` with `seed`; None where nothing was."""
+        return next((record for record in self.values["records"] if (record["name"], record["seed"]) == (name, seed)), None)
+
+    def add(self, name: str, seed: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Write a record at once."""
+        made = {"name": name, "seed": seed, **facts}
+        self.values["records"].append(made)
+        write_json(self.folder / "results.json", self.values)
+        return made
+
+    def fresh(self, spec: Spec, seed: int) -> nn.Module:
+        """A network of the zoo, behind its normalization, with the weights that `seed` draws."""
+        data = self.data
+        torch.manual_seed(seed)
+        return network(spec, data.input_shape, len(data.classes), data.mean, data.std)
+
+    def trained(
+        self, name: str, seed: int, model: nn.Module, params: Mapping[str, Any], objective: Objective, prepared: Path | None = None
+    ) -> tuple[nn.Module, list[list[float]]]:
+        """`model` with the weights of its best epoch, and its curve: a row [train loss, validation loss, validation accuracy] an epoch.
+
+        It goes on from its last checkpoint, and a training that was finished is not repeated: its weights lie in `.slimline/weights`.
+        """
+        kept = self.folder / ".slimline" / "weights" / f"{name}-{seed}.pt"
+        schema = Fit.model_validate_json(json.dumps(params))
+        if not kept.exists():
+            identity = hashlib.sha256(json.dumps([name, seed, params, self.data.digest], sort_keys=True, default=str).encode()).hexdigest()
+            place = Place(self.folder / ".slimline" / "checkpoints" / f"{name}-{seed}", key(identity, self.hardware, ALONE), self.hardware.checkpoint_seconds)
+            module = Classifier(model, schema, objective)
+            fit(module, prepared or self.prepared, schema, Settings(seed, self.hardware, ALONE, place), tracker=MemoryTracker(), name=name)
+            curve = [[row.train_loss, row.val_loss, row.val_accuracy] for row in module.history]
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            torch.save({"weights": module.model.state_dict(), "curve": curve}, kept)
+            place.clear()
+        saved = torch.load(kept, weights_only=True)
+        model.float().load_state_dict(saved["weights"])
+        return model.eval(), saved["curve"]
+
+    def logits(self, model: nn.Module, split: str) -> np.ndarray:
+        """What `model` answers to every image of `split`, [n classes]."""
+        with torch.no_grad():
+            return np.concatenate([model.eval()(batch.images).numpy() for batch in Ordered(load_split(self.prepared, split), EVALUATION_BATCH)])
+
+    def labels(self, split: str) -> np.ndarray:
+        return load_split(self.prepared, split).labels.numpy()
+
+    def wrong(self, logits: np.ndarray, split: str) -> list[int]:
+        """The numbers of the images of `split` that `logits` call by another name."""
+        return [int(n) for n in np.flatnonzero(logits.argmax(1) != self.labels(split))]
+
+
+def prepared(archive: Path, home: Path, params: Mapping[str, Any], keep: Callable[[Item], bool] = lambda item: True) -> Path:
+    """The folder of the prepared images of `archive`, made under `home` where it is not there.
+
+    Args:
+        params: block `data`, without its source.
+        keep: which of the source's images take part.
+    """
+    form = {"source": {"name": "images", "path": archive.name}, "label_noise": False, **params}
+    folder = home / ".slimline" / hashlib.sha256(json.dumps([form, str(keep.__doc__)], sort_keys=True).encode()).hexdigest()[:12]
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with whole_folder(folder) as made:
+            prepare(filter(keep, images(archive.parent, path=archive.name)), Data.model_validate(form), made, seed=0)
+    return folder
+
+
+def share_of_training(share: float) -> Callable[[Item], bool]:
+    """Which images a subset keeps: about `share` of those that train, by a digest of their names, and all others."""
+
+    def keep(item: Item) -> bool:
+        training = isinstance(item.belongs, Folder) and "train" in item.belongs.parts
+        return not training or int.from_bytes(hashlib.sha256(item.origin.encode()).digest()[:4], "big") < share * 2**32
+
+    keep.__doc__ = f"{share} of the training images"
+    return keep
+
+
+def pooled(records: Iterable[tuple[dict[str, Any], dict[str, Any]]], images: int, confidence: float) -> Comparison:
+    """The first of each pair of records against the second, on the test images of all seeds together (each `wrong` holds numbers of images)."""
+
+    def right(record: dict[str, Any]) -> np.ndarray:
+        answers = np.ones(images, dtype=bool)
+        answers[record["wrong"]] = False
+        return answers
+
+    pairs = [(right(first), right(second)) for first, second in records]
+    return compare(np.concatenate([first for first, _ in pairs]), np.concatenate([second for _, second in pairs]), confidence)
+
+
+def made(values: Mapping[str, Any]) -> str:
+    """How the figures came to be, in a sentence."""
+    last = values["sessions"][-1]
+    commits = ", ".join(dict.fromkeys(f"{s['commit'][:12]}{' with changes' if s['dirty'] else ''}" for s in values["sessions"]))
+    counts = ", ".join(f"{count:,} {split}" for split, count in last["images"].items())
+    seeds = len({record["seed"] for record in values["records"]})
+    return (
+        f"Commits {commits}; {last['date']}; {seeds} seeds; {last['source']}: {counts} images; "
+        f"{last['machine']['processor']}, {last['machine']['cores']} cores, torch {last['torch']}."
+    )
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] + ["---:"] * (len(header) - 1), *rows))
