@@ -109,8 +109,8 @@ class Lab:
         kept = self.folder / ".slimline" / "weights" / f"{name}-{seed}.pt"
         schema = Fit.model_validate_json(json.dumps(params))
         if not kept.exists():
-            identity = hashlib.sha256(json.dumps([name, seed, params, self.data.digest], sort_keys=True, default=str).encode()).hexdigest()
-            place = Place(self.folder / ".slimline" / "checkpoints" / f"{name}-{seed}", key(identity, self.hardware, ALONE), self.hardware.checkpoint_seconds)
+            identity = json.dumps([name, seed, params, self.data.digest], sort_keys=True)
+            place = Place(kept.parent / f"{name}-{seed}", key(identity, self.hardware, ALONE), self.hardware.checkpoint_seconds)
             module = Classifier(model, schema, objective)
             fit(module, prepared or self.prepared, schema, Settings(seed, self.hardware, ALONE, place), tracker=MemoryTracker(), name=name)
             curve = [[row.train_loss, row.val_loss, row.val_accuracy] for row in module.history]

@@ -27,7 +27,8 @@ def renewed() -> str:
         of = records[name]
         errors = np.array([record["errors"] for record in of.values()])
         row = [label, str(PAPER[name]), f"{errors.mean():.1f} ± {errors.std(ddof=1):.1f}", ", ".join(map(str, errors))]
-        row += [f"{errors.mean() / images:.2%}", f"{np.mean([r['validation_accuracy'] for r in of.values()]):.2%}", f"{next(iter(of.values()))['parameters']:,}"]
+        validated = np.mean([record["validation_accuracy"] for record in of.values()])
+        row += [f"{errors.mean() / images:.2%}", f"{validated:.2%}", f"{next(iter(of.values()))['parameters']:,}"]
         rows.append(row)
     header = ["network", "paper's errors", "our errors, mean ± sd", "each seed", "test error", "validation accuracy", "parameters"]
     pairs = [(records["distilled"][seed], records["alone"][seed]) for seed in records["distilled"]]
