@@ -94,12 +94,18 @@ def start(folder: Path, prepared: Path, ranks: int, **settings: Any) -> list[sub
 
 
 class Plain(nn.Module):
-    """Layers without statistics, cut anywhere."""
+    """Layers without statistics, cut anywhere; two stretches can have as good as equal numbers of parameters."""
 
     def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: int = 12) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(input_shape[0], width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2)
+            nn.Conv2d(input_shape[0], width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(2),
         )
         self.flatten = nn.Flatten()
         self.classifier = nn.Linear(4 * width, classes)

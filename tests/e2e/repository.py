@@ -1,4 +1,4 @@
-"""A clone of the working tree with a small params.yaml, on which the real commands are run."""
+"""A clone of the working tree with a small params.yaml, on which the real commands are run, and what tests look at afterwards."""
 
 import os
 import shutil
@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from chain import TINY
 
 ROOT = Path(__file__).parents[2]
@@ -57,3 +58,30 @@ def clone(folder: Path) -> Repository:
 def commit(repository: Repository, message: str) -> None:
     repository.output("git", "add", "--all")
     repository.output("git", "commit", "--quiet", "--message", message)
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Every file's bytes but for what no result is: compiled code, and the locks of stages."""
+    files = (f for f in sorted(folder.rglob("*")) if f.is_file() and "__pycache__" not in f.parts and f.suffix != ".lock")
+    return {str(f.relative_to(folder)): f.read_bytes() for f in files}
+
+
+def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Assert that `done` ended in one line, which holds `parts`, and exit code 2."""
+    lines = done.stderr.strip().splitlines()
+    assert done.returncode == 2, done.stderr
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("slimline: ")
+    assert all(part in lines[0] for part in parts), lines[0]
+
+
+def alive(root: Path) -> list[psutil.Process]:
+    """The processes that work in `root`."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).is_relative_to(root):
+                found.append(process)
+        except psutil.Error:  # ended meanwhile, or another user's
+            continue
+    return found

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from repository import Repository
+from repository import Repository, refused, snapshot
 
 
 @pytest.fixture
@@ -31,20 +31,6 @@ def stage(repository: Repository, name: str, prepare: Callable[[], None] | None 
         check=False,
         preexec_fn=prepare,
     )
-
-
-def snapshot(folder: Path) -> dict[str, bytes]:
-    """Every file's bytes but for what no result is: compiled code, and the locks of stages."""
-    files = (f for f in sorted(folder.rglob("*")) if f.is_file() and "__pycache__" not in f.parts and f.suffix != ".lock")
-    return {str(f.relative_to(folder)): f.read_bytes() for f in files}
-
-
-def refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
-    lines = done.stderr.strip().splitlines()
-    assert done.returncode == 2, done.stderr
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("slimline: ")
-    assert all(part in lines[0] for part in parts), lines[0]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from chain import TINY
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-from repository import Repository, clone
+from repository import Repository, alive, clone
 from ruamel.yaml import YAML
 
 from slimline.paths import STAGES, Paths
@@ -26,7 +26,7 @@ SEED = int(os.environ.get("SLIMLINE_KILLS_SEED", "20261124"))
 KILLS = int(os.environ.get("SLIMLINE_KILLS", "30"))
 TRAININGS = STAGES[1:6]
 GONE = 12.0
-"""Seconds after which nothing of a run may be left."""
+"""Seconds after which nothing of a run may be left: ten, and two for a machine that has more to do than processors."""
 PATIENCE = 240.0
 """Seconds in which a run has to come to what a test waits for."""
 
@@ -58,18 +58,6 @@ def models(root: Path) -> dict[str, str]:
     """md5 of each model in dvc.lock."""
     stages = YAML(typ="safe").load((root / "dvc.lock").read_text())["stages"]
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage["outs"] if out["path"].startswith("models/")}
-
-
-def alive(root: Path) -> list[psutil.Process]:
-    """The processes that work in `root`."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).is_relative_to(root):
-                found.append(process)
-        except psutil.Error:  # ended meanwhile, or another user's
-            continue
-    return found
 
 
 def commands(processes: list[psutil.Process]) -> str:
@@ -334,13 +322,12 @@ def test_two_processes_end_together_with_a_checkpoint_and_go_on_to_the_bytes_of_
         assert kept, "no checkpoint"
         assert attempt.process.returncode != 0
         assert "Traceback" not in attempt.text, attempt.text
+        (line,) = attempt.said
         if signum == signal.SIGTERM:
-            assert seconds <= 10.0
-            (line,) = attempt.said
             assert "stopped by SIG" in line
             assert statuses == ["FINISHED"] * number + ["KILLED"]
         else:
-            assert any("was killed by SIGKILL" in line for line in attempt.said), attempt.text
+            assert "was killed by SIGKILL" in line
         resumed = Attempt(repository, ("dvc", *again), tmp_path / f"{number} resumed.log")
         reaches_training(resumed, "train_teacher")
         assert min(positions(root, "train_teacher")) >= kept[-1], "it started again"

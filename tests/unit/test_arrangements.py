@@ -29,11 +29,18 @@ def alone(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> together.
     return together.train(tmp_path_factory.mktemp("alone"), prepared, 1, model=together.PLAIN, fit=together.STEADY)
 
 
-SLOW = [{"name": "fsdp"}, {"name": "pipeline"}, {"name": "pipeline", "micro_batches": 2}]
+DIVIDED = [{"name": "fsdp"}, {"name": "pipeline"}, {"name": "pipeline", "micro_batches": 2}]
+HALF = pytest.approx(0.55, abs=0.05)
+"""Layers are not cut finely enough for 0.5."""
 
 
-@pytest.mark.parametrize("strategy", [{"name": "ddp"}, *(pytest.param(strategy, marks=pytest.mark.slow) for strategy in SLOW)])
-def test_two_processes_follow_the_curve_of_one(strategy: dict[str, Any], prepared: Path, alone: together.Result, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("strategy", "held"),
+    [({"name": "ddp"}, {}), *(pytest.param(strategy, {"largest_share_of_parameters": HALF}, marks=pytest.mark.slow) for strategy in DIVIDED)],
+)
+def test_two_processes_follow_the_curve_of_one_and_where_they_divide_the_network_each_holds_about_half_of_it(
+    strategy: dict[str, Any], held: dict[str, Any], prepared: Path, alone: together.Result, tmp_path: Path
+) -> None:
     two = together.train(tmp_path, prepared, 2, model=together.PLAIN, fit=together.STEADY, hardware={"strategy": strategy})
     for curve in two.curves:
         np.testing.assert_allclose(curve, alone.curves[0], rtol=1e-9)
@@ -42,6 +49,7 @@ def test_two_processes_follow_the_curve_of_one(strategy: dict[str, Any], prepare
         assert state.keys() == alone.states[0].keys()
         for name, tensor in state.items():
             torch.testing.assert_close(tensor, alone.states[0][name], rtol=1e-5, atol=1e-7)
+    assert two.reports == [held, held]
 
 
 @pytest.mark.slow

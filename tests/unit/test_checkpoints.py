@@ -1,5 +1,7 @@
 """What an interrupted training goes on from: the newest whole checkpoint of the very same work, and of no other."""
 
+import contextlib
+import io
 import itertools
 import subprocess
 import sys
@@ -7,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from slimline.params.hardware import Hardware
 from slimline.runtime.checkpoints import KEPT, Checkpoints, Place, key
@@ -50,11 +54,42 @@ def test_a_newest_one_that_the_disk_lost_a_part_of_gives_way_to_the_one_before_i
     assert not torn.exists()
 
 
-def test_where_both_are_torn_the_training_starts_anew(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Checkpoints:
+    return saved(tmp_path_factory.mktemp("two"), (0, 5), (0, 10))
+
+
+@given(share=st.floats(0.0, 1.0, exclude_max=True), bit=st.integers(0, 7))
+def test_a_newest_one_in_which_any_bit_has_flipped_gives_way_to_the_one_before_it_and_one_line_says_so(
+    two: Checkpoints, share: float, bit: int
+) -> None:
+    newest = two.files[-1]
+    content = newest.read_bytes()
+    flipped = bytearray(content)
+    flipped[int(len(content) * share)] ^= 1 << bit
+    newest.write_bytes(flipped)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()) as said:
+            loaded = two.load()
+        assert not newest.exists()
+    finally:
+        newest.write_bytes(content)
+    assert loaded is not None
+    assert loaded["place"] == [0, 5]
+    (line,) = said.getvalue().splitlines()
+    assert line == f"slimline: checkpoint {newest} cannot be used (its SHA-256 does not match); going on from the one before it"
+
+
+def test_where_both_are_damaged_the_training_starts_anew_and_a_line_each_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoints = saved(tmp_path, (0, 5), (0, 10))
     for file in checkpoints.files:
         file.write_bytes(b"PK\x03\x04 and then the power went")
     assert checkpoints.load() is None
+    assert [line.rpartition("; ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "going on from the one before it",
+        "the training starts anew",
+    ]
+    assert not any(tmp_path.iterdir())
 
 
 def test_what_a_killed_process_was_writing_is_swept_away(tmp_path: Path) -> None:

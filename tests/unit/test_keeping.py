@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 
@@ -62,6 +64,21 @@ def test_a_stopped_parameter_server_s_weights_and_claims_go_on(prepared: Path, t
     assert resumed.curves[0] == resumed.curves[1]
     assert len(resumed.curves[0]) == FIT["epochs"]
     assert all(torch.equal(resumed.states[0][name], resumed.states[1][name]) for name in resumed.states[0])
+
+
+@pytest.mark.slow
+def test_a_parameter_server_that_dies_ends_its_worker_with_a_line_that_names_it(prepared: Path, tmp_path: Path) -> None:
+    endless = {**FIT, "epochs": 100_000, "synchrony": {"name": "asynchronous"}}
+    (worker,) = together.start(tmp_path, prepared, 1, model={"name": "together:Plain"}, fit=endless)
+    deadline = time.monotonic() + 120
+    while not (servers := [child for child in psutil.Process(worker.pid).children() if "spawn_main" in " ".join(child.cmdline())]):
+        assert worker.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    servers[0].kill()
+    text, _ = worker.communicate(timeout=120)
+    assert worker.returncode != 0
+    assert "SlimlineError: process 0 of 1 lost touch with the parameter server" in text
 
 
 VALIDATING = """

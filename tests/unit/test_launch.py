@@ -83,6 +83,22 @@ def test_others_may_say_what_they_found_before_they_are_ended() -> None:
     assert said == ["noticed"]
 
 
+def test_what_all_of_them_refuse_is_told_once_however_long_they_take_to_end() -> None:
+    body = """
+from slimline.errors import SlimlineError
+from slimline.runtime.refusal import refusing
+try:
+    with refusing():
+        raise SlimlineError(f"no such thing, says {rank}")
+finally:
+    time.sleep(1.0 if rank == "0" else 0.0)
+"""
+    code, said, _ = run(2, body)
+    assert code == 2
+    (line,) = said
+    assert line in ("refused: no such thing, says 0", "refused: no such thing, says 1")
+
+
 def test_one_that_was_killed_cannot_say_so_and_one_line_does() -> None:
     process = start(2, WAITING)
     processes = up(process, 2)

@@ -191,3 +191,37 @@ def test_a_database_that_cannot_be_written_costs_one_line_and_no_wait(tmp_path, 
     tracker.finish("FINISHED", last=False)
     assert time.monotonic() - start < 5
     assert len(capfd.readouterr().err.strip().splitlines()) == 1
+
+
+OPENING = """
+import sys
+from slimline.tracking.mlflow import MlflowTracker
+tracker = MlflowTracker(f"sqlite:///{sys.argv[1]}", "tests", largest_artifact=1, stage=sys.argv[2], execution="one", fingerprint="f", commit=None)
+tracker.finish("FINISHED", last=False)
+sys.exit(tracker.broken)
+"""
+
+
+def opening(database: Path, stage: str) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", OPENING, str(database), stage], stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_a_kill_while_the_store_is_made_costs_no_later_run_its_record_and_two_may_make_it_at_once(tmp_path) -> None:
+    database, aside = tmp_path / "mlflow.db", tmp_path / "mlflow.db.part"
+    killed = opening(database, "killed")
+    while not aside.exists() or aside.stat().st_size < 50_000:
+        assert killed.poll() is None, killed.communicate()
+        time.sleep(0.005)
+    killed.kill()
+    killed.communicate()
+    assert aside.exists()
+    assert not database.exists()
+    both = [opening(database, stage) for stage in ("prepare", "train_teacher")]
+    texts = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], texts
+    assert texts == ["", ""]
+    client = MlflowClient(f"sqlite:///{database}")
+    found = client.search_runs([client.get_experiment_by_name("tests").experiment_id])
+    assert {"prepare", "train_teacher"} < {run.data.tags["slimline.stage"] for run in found}
+    assert not list(tmp_path.glob("*.part*"))

@@ -227,6 +227,25 @@ def test_a_training_that_was_stopped_at_any_step_ends_with_the_same_bytes(steps:
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
 
 
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before_it_and_no_byte(prepared: Path, tmp_path: Path) -> None:
+    straight = trained(prepared, stopped_at(0))
+    place = Place(tmp_path, "key", every=1e9)
+    here = Settings(seed=0, hardware=Hardware(threads=1), place=place)
+    for step in (2, 3):
+        with pytest.raises(Stopped):
+            trained(prepared, stopped_at(step), here)
+        STOP.signum = None
+    _, newest = place.training("training").files
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    resumed = trained(prepared, stopped_at(0), here)
+    assert resumed.model.calls == straight.model.calls - 2
+    assert resumed.history == straight.history
+    for name, tensor in straight.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+
+
 def test_a_loss_that_is_no_number_ends_the_training_with_step_and_rate_and_saves_nothing(prepared: Path, tmp_path: Path) -> None:
     here = Settings(seed=0, hardware=Hardware(threads=1), place=Place(tmp_path, "key", every=1e9))
     with pytest.raises(

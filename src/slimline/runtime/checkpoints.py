@@ -6,13 +6,13 @@ stage depends on, and how it is executed. So another key, never a comparison, ke
 
 import hashlib
 import json
-import pickle
 import platform
 import shutil
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -24,6 +24,10 @@ KEPT = 2
 """The last two: should the disk have lost the newest, the one before it is there."""
 
 SUFFIX = ".checkpoint"
+
+DIGEST = 32
+"""Bytes of the SHA-256 at the end of a checkpoint, of all that stands before."""
+CHUNK = 2**20
 
 
 def key(fingerprint: str, hardware: Hardware, world: World) -> str:
@@ -48,6 +52,24 @@ class Place:
     def clear(self) -> None:
         """The stage has succeeded: nothing of it is left to go on from, or a forced rerun would train nothing."""
         shutil.rmtree(self.stage, ignore_errors=True)
+
+
+class DamagedError(Exception):
+    """A checkpoint that is no longer what was written."""
+
+
+class _Summed:
+    """A file to write, and the digest of what was written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.digest = file, hashlib.sha256()
+
+    def write(self, content: bytes) -> int:
+        self.digest.update(content)
+        return self._file.write(content)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 class Checkpoints:
@@ -84,24 +106,48 @@ class Checkpoints:
         """
         path = self.folder / f"{epoch:06d}-{step:08d}{SUFFIX}"
         with whole_file(path) as file:
+            summed = _Summed(file)
             try:
-                torch.save(state, file)
+                torch.save(state, summed)  # type: ignore[arg-type]  # it writes and flushes, and asks for no more
             except RuntimeError as error:  # torch finishes its archive even then, fails at that too, and hides what had happened
                 if isinstance(error.__context__, OSError):
                     raise error.__context__ from None
                 raise
+            file.write(summed.digest.digest())
         for old in self.files[:-KEPT]:
             old.unlink(missing_ok=True)
         self._last = time.monotonic()
         return path
 
     def load(self) -> dict[str, Any] | None:
-        """The newest one that can be read; None where there is none."""
+        """The newest one that is whole; None where there is none. One line tells of each that is damaged, and it goes."""
         for part in self.folder.glob("*.part"):  # of a process that was killed while it wrote
             part.unlink(missing_ok=True)
         for path in reversed(self.files):
             try:
-                return torch.load(path, map_location="cpu", weights_only=True)
-            except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError):
-                path.unlink(missing_ok=True)  # lost with the power; the one before it was whole by then
+                return _read(path)
+            except (DamagedError, OSError) as error:
+                path.unlink(missing_ok=True)
+                course = "going on from the one before it" if self.files else "the training starts anew"
+                print(f"slimline: checkpoint {path} cannot be used ({error}); {course}", file=sys.stderr)
         return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What `Checkpoints.save` wrote.
+
+    Raises:
+        DamagedError: something else stands there.
+        OSError: the disk does not give it back.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        left = path.stat().st_size - DIGEST
+        while left > 0 and (chunk := file.read(min(left, CHUNK))):
+            digest.update(chunk)
+            left -= len(chunk)
+        if file.read() != digest.digest():
+            raise DamagedError("its SHA-256 does not match")
+        file.seek(0)
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    return state

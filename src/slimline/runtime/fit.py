@@ -73,7 +73,7 @@ def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, 
             lightning.fit(module, arrangement.loader(train), Ordered(held_out, EVALUATION_BATCH, **arrangement.share))
         except NotFiniteError as error:
             raise _undefined(error, module, checkpoints) from error
-        except RuntimeError as error:
+        except (RuntimeError, ConnectionError, EOFError) as error:
             raise _explained(error, settings) or error from error
     if report := arrangement.report():
         tracker.metrics({f"parallel/{key.replace('.', '/')}": value for key, value in flattened(report).items()})
@@ -130,17 +130,19 @@ def _undefined(error: NotFiniteError, module: Classifier, checkpoints: Checkpoin
     )
 
 
-def _explained(error: RuntimeError, settings: Settings) -> SlimlineError | None:
-    """What torch complains of in the words of params.yaml; None where that is not known."""
-    text = " ".join(str(error).split())
+def _explained(error: Exception, settings: Settings) -> SlimlineError | None:
+    """What torch, or the way to another process, complains of in the words of params.yaml; None where that is not known."""
+    text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, torch.OutOfMemoryError):
         return SlimlineError(f"the device has no memory left ({text[:120]}); lower fit.batch_size, or cut the network (hardware.strategy)")
     if "does not have a deterministic implementation" in text:
         return SlimlineError(f"{text[:160]}; replace that operation in the network: slimline trains repeatably alone")
-    if settings.world.alone or not any(word in text for word in LOST):
+    served = isinstance(error, ConnectionError | EOFError)  # torch's own ways know other errors
+    if not served and (settings.world.alone or not any(word in text for word in LOST)):
         return None
+    other = "the parameter server" if served else "another one"
     time.sleep(2 * LATER)  # the other one's own message comes first, and whoever started both ends this one
     return SlimlineError(
-        f"process {settings.world.rank} of {settings.world.ranks} lost touch with another one ({text[:120]}); see that one's message, and run "
+        f"process {settings.world.rank} of {settings.world.ranks} lost touch with {other} ({text[:120]}); see that one's message, and run "
         "again: the stage goes on from its last checkpoint"
     )

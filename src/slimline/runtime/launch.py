@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from slimline.errors import SlimlineError
+from slimline.runtime.refusal import REFUSALS
 from slimline.runtime.stopping import GRACE
 
 POLL = 0.05
@@ -37,10 +38,12 @@ def run_together(command: Sequence[str], ranks: int) -> int:
     A signal goes on to all of them. When one fails the others are ended.
 
     Raises:
-        SlimlineError: one was killed, which it could not say itself.
+        SlimlineError: one was killed, which it could not say itself; or what the first of those that refused has told.
     """
+    told, telling = os.pipe()
+    os.set_blocking(told, False)
     meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
-    common = {**os.environ, **meeting, SUPERVISOR: str(os.getpid())}
+    common = {**os.environ, **meeting, SUPERVISOR: str(os.getpid()), REFUSALS: str(telling)}
     heard: list[int] = []
 
     def hear(signum: int, _frame: FrameType | None) -> None:
@@ -48,7 +51,7 @@ def run_together(command: Sequence[str], ranks: int) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, hear)
-    processes = [subprocess.Popen(command, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}) for rank in range(ranks)]
+    processes = [subprocess.Popen(command, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, pass_fds=(telling,)) for rank in range(ranks)]
     try:
         while not heard and all(process.poll() in (None, 0) for process in processes):
             if all(process.returncode == 0 for process in processes):
@@ -64,14 +67,24 @@ def run_together(command: Sequence[str], ranks: int) -> int:
             process.wait()
     if heard:
         return 128 + heard[0]
-    (rank, code), *_ = failed
-    if code < 0:
-        name = signal.Signals(-code).name
-        raise SlimlineError(
-            f"process {rank} of {ranks} was killed by {name} (SIGKILL: perhaps for memory); all were ended; run again, and the stage goes on "
-            "from its last checkpoint"
-        )
-    return code
+    for rank, code in failed:
+        if code < 0:
+            name = signal.Signals(-code).name
+            raise SlimlineError(
+                f"process {rank} of {ranks} was killed by {name} (SIGKILL: perhaps for memory); all were ended; run again, and the stage goes on "
+                "from its last checkpoint"
+            )
+    if refusals := _heard(told):
+        raise SlimlineError(refusals[0])
+    return failed[0][1]
+
+
+def _heard(pipe: int) -> list[str]:
+    """The lines that lie in `pipe`."""
+    try:
+        return os.read(pipe, 2**16).decode().splitlines()
+    except BlockingIOError:
+        return []
 
 
 def _send(processes: Sequence[subprocess.Popen[bytes]], signum: int) -> None:

@@ -13,7 +13,10 @@ BAD_INPUT = 2
 """Exit code of a refusal."""
 
 LATER = 3.0
-"""Seconds: longer than `launch.PARTING`, after which one failed process has ended the others."""
+"""Seconds: longer than a launcher takes to end the others when one has failed."""
+
+REFUSALS = "SLIMLINE_REFUSALS"
+"""Descriptor of the pipe by which `launch` wants to be told: of several processes that refuse the same it prints one line."""
 
 
 @contextmanager
@@ -32,7 +35,11 @@ def refusing() -> Iterator[None]:
 
 
 def _refuse(message: str) -> None:
-    if int(os.environ.get("RANK", "0")) > 0:
-        time.sleep(LATER)  # where all processes refuse the same, the first one says it, and the others are ended meanwhile
-    print(f"slimline: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())
+    if REFUSALS in os.environ:
+        os.write(int(os.environ[REFUSALS]), f"{line}\n".encode())
+    else:
+        if os.environ.get("RANK", "0") != "0":
+            time.sleep(LATER)  # another launcher: where all processes refuse the same, the first one says it, and the others are ended meanwhile
+        print(f"slimline: {line}", file=sys.stderr)
     sys.exit(BAD_INPUT)

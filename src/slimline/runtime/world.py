@@ -44,8 +44,14 @@ class World:
         """
         if "RANK" not in environment or "WORLD_SIZE" not in environment:
             return cls()
-        rank, ranks = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-        world = cls(rank, ranks, int(environment.get("LOCAL_RANK", rank)), int(environment.get("LOCAL_WORLD_SIZE", ranks)))
+        rank, ranks = environment["RANK"], environment["WORLD_SIZE"]
+        found = rank, ranks, environment.get("LOCAL_RANK", rank), environment.get("LOCAL_WORLD_SIZE", ranks)
+        try:
+            world = cls(*map(int, found))
+        except ValueError as error:
+            raise SlimlineError(
+                f"the launcher's RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE are {', '.join(found)}; each must be a whole number"
+            ) from error
         if not 0 <= world.rank < world.ranks or not 0 <= world.local_rank < world.local_ranks:
             raise SlimlineError(f"the launcher calls this process {rank} of {ranks} (RANK, WORLD_SIZE), which cannot be")
         return world

@@ -4,6 +4,7 @@ The parent is found, or created, by a digest of code, parameters and data, since
 stage may be the first that DVC finds stale.
 """
 
+import fcntl
 import functools
 import hashlib
 import logging
@@ -20,6 +21,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 import mlflow
+from mlflow.db import upgrade
 from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
@@ -87,7 +89,7 @@ class MlflowTracker:
     def _open(self, experiment: str, stage: str, execution: str, fingerprint: str, commit: str | None) -> None:
         database = Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
         if database:
-            database.open("ab").close()  # fails at once where it cannot be written; MLflow would try for minutes
+            _make(database)
         self._client = MlflowClient(tracking_uri=self.uri)
         found = self._client.get_experiment_by_name(experiment)
         # A local database is given a folder beside it; a server has its own idea of where artifacts go.
@@ -165,6 +167,29 @@ class MlflowTracker:
         self._client.set_terminated(self._run, status=status)
         if last or status != "FINISHED":
             self._client.set_terminated(self._parent, status=status)
+
+
+def _make(database: Path) -> None:
+    """Make the store `database`, whole or not at all, where there is none yet.
+
+    MLflow fills a new one statement by statement. What a kill leaves of that it never opens again, and every later run goes unrecorded.
+
+    Raises:
+        OSError: it cannot be written; MLflow itself would try for minutes.
+    """
+    folder = os.open(database.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # another stage may be making it; the lock goes with the process
+        if not database.exists():
+            for left in database.parent.glob(f"{database.name}.part*"):  # by a killed process: the file, or its journal
+                left.unlink()
+            aside = database.with_name(f"{database.name}.part")
+            aside.open("xb").close()
+            upgrade.callback(f"{SQLITE}{aside}")
+            aside.replace(database)
+    finally:
+        os.close(folder)
+    database.open("ab").close()
 
 
 def resolved_uri(uri: str, repository: Path) -> str:

@@ -1,12 +1,14 @@
 """What every way of training in several processes must answer."""
 
 import copy
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from pytorch_lightning.strategies import SingleDeviceStrategy, Strategy
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from slimline.core.batch import Batch
 from slimline.core.objective import Objective
@@ -162,6 +164,36 @@ class Gathering(Arrangement):
 
     def load(self, updates: Updates, state: dict[str, Any] | None) -> None:
         updates.load(self.world.scattered(state["parts"] if state is not None else []))
+
+
+class Divided(Gathering, ABC):
+    """An arrangement whose processes hold a part of the network's parameters each."""
+
+    unfit = frozenset({"fit.ema", "fit.compile", "fit.precision bf16", "fit.precision 16"})  # each needs the whole network in each process
+
+    def lay_out(self, model: nn.Module) -> None:
+        if self.world.alone:
+            return
+        self._blueprint = blueprint(model)
+        whole = held_bytes(model)
+        self.divide(model)
+        self._held = held_bytes(model) / whole
+
+    @abstractmethod
+    def divide(self, model: nn.Module) -> None:
+        """Leave this process its part of the parameters of `model`."""
+
+    def finish(self, model: nn.Module) -> nn.Module:
+        return model if self.world.alone else rebuilt(self._blueprint)
+
+    def report(self) -> dict[str, float]:
+        return {} if self.world.alone else {"largest_share_of_parameters": max(self.world.everyones(self._held))}
+
+
+def held_bytes(model: nn.Module) -> int:
+    """Bytes of this process's memory in which parameters of `model` lie, with what fills up uneven shares."""
+    storages = [(p.to_local() if isinstance(p, DTensor) else p).untyped_storage() for p in model.parameters()]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
 def blueprint(model: nn.Module) -> nn.Module:

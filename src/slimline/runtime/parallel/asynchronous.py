@@ -176,4 +176,5 @@ def _started_server(host: str, groups: list[Group], updates: Updates, workers: i
         fit = fit.model_copy(update={"ema": fit.ema ** (1 / workers)})  # as many more updates must forget as much
     process = context.Process(target=serve, args=(theirs, host, key, workers, groups, fit, updates.steps * workers), daemon=True)
     process.start()
+    theirs.close()  # else a server that died would be waited for
     return ours.recv(), key

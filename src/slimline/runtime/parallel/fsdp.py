@@ -8,25 +8,20 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from slimline.runtime.parallel.arrangement import Gathering, blueprint, rebuilt
+from slimline.runtime.parallel.arrangement import Divided
 from slimline.runtime.updates import Updates
 
 UNIT = 0.25
 """Largest share of the network's parameters that is gathered at once, where its modules are no larger."""
 
 
-class Fsdp(Gathering):
+class Fsdp(Divided):
     """Data parallelism in which every process keeps its share of each weight, gradient and optimizer state alone.
 
     The whole of a module is put together while it is computed, and let go.
     """
 
-    unfit = frozenset({"fit.ema", "fit.compile", "fit.precision bf16", "fit.precision 16"})  # each needs the whole network in each process
-
-    def lay_out(self, model: nn.Module) -> None:
-        if self.world.alone:
-            return
-        self._blueprint = blueprint(model)
+    def divide(self, model: nn.Module) -> None:
         mesh = init_device_mesh(self.device.type, (self.world.ranks,))
         for unit in units(model, int(UNIT * sum(p.numel() for p in model.parameters()))):
             fully_shard(unit, mesh=mesh)
@@ -47,9 +42,6 @@ class Fsdp(Gathering):
 
     def whole(self, model: nn.Module) -> dict[str, Tensor]:
         return {name: (t.full_tensor() if isinstance(t, DTensor) else t).detach().to("cpu", copy=True) for name, t in model.state_dict().items()}
-
-    def finish(self, model: nn.Module) -> nn.Module:
-        return model if self.world.alone else rebuilt(self._blueprint)
 
 
 def units(module: nn.Module, limit: int) -> list[nn.Module]:

@@ -14,7 +14,7 @@ from slimline.core.batch import Batch
 from slimline.core.objective import Objective
 from slimline.errors import SlimlineError
 from slimline.params.hardware import Hardware
-from slimline.runtime.parallel.arrangement import READS_LAYERS, Gathering, blueprint, rebuilt
+from slimline.runtime.parallel.arrangement import READS_LAYERS, Divided
 from slimline.runtime.updates import Updates
 from slimline.runtime.world import World
 
@@ -22,7 +22,7 @@ DIMENSIONS = 8
 """Most dimensions of what passes from one process to the next."""
 
 
-class Pipeline(Gathering):
+class Pipeline(Divided):
     """The layers are cut into as many stretches as there are processes, of as even a number of parameters as the network allows.
 
     All processes see every image; activations go forward from one to the next, gradients back.
@@ -32,9 +32,7 @@ class Pipeline(Gathering):
             which otherwise see a part at a time. A batch that does not divide goes through as one.
     """
 
-    unfit = frozenset(
-        {"fit.ema", "fit.compile", "fit.precision bf16", "fit.precision 16", READS_LAYERS}
-    )  # each needs the whole network in each process
+    unfit = Divided.unfit | {READS_LAYERS}
 
     def __init__(self, world: World, hardware: Hardware, *, micro_batches: Annotated[int, Field(ge=1)] = 1) -> None:
         super().__init__(world, hardware)
@@ -42,7 +40,6 @@ class Pipeline(Gathering):
         self._schedules: dict[tuple[int, ...], ScheduleGPipe] = {}
         self._objective: Any = None
         self._part: nn.Module | None = None
-        self.parameter_bytes = 0.0
 
     @property
     def share(self) -> dict[str, int]:
@@ -52,20 +49,15 @@ class Pipeline(Gathering):
     def _last(self) -> bool:
         return self.world.rank == self.world.ranks - 1
 
-    def lay_out(self, model: nn.Module) -> None:
-        if self.world.alone:
-            return
-        self._blueprint = blueprint(model)
+    def divide(self, model: nn.Module) -> None:
         self._part = cut(model, self.world.ranks)[self.world.rank]
         own = {id(p) for p in self._part.parameters()}
-        whole = sum(p.nbytes for p in model.parameters())
         for parameter in model.parameters():
             if id(parameter) not in own:
                 parameter.requires_grad_(False)
                 parameter.data = parameter.data.new_empty(0)
         held = {id(tensor) for tensor in (*self._part.parameters(), *self._part.buffers())}
         self._owned = {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in held}
-        self.parameter_bytes = sum(p.nbytes for p in model.parameters()) / whole
 
     def begin(self, updates: Updates, network: nn.Module, objective: Objective) -> None:
         if self.world.alone:
@@ -142,12 +134,6 @@ class Pipeline(Gathering):
         parts = self.world.everyones({name: tensor for name, tensor in own.items() if name in self._owned})
         merged = {name: tensor for part in parts for name, tensor in part.items()}
         return {name: merged.get(name, tensor) for name, tensor in own.items()}
-
-    def finish(self, model: nn.Module) -> nn.Module:
-        return model if self.world.alone else rebuilt(self._blueprint)
-
-    def report(self) -> dict[str, float]:
-        return {} if self.world.alone else {"largest_share_of_parameters": max(self.world.everyones(self.parameter_bytes))}
 
 
 def cut(model: nn.Module, parts: int) -> list[nn.Module]:
