@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pytest
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -44,6 +45,13 @@ ZOO = [*sorted(MODELS), *(f"{name} {norm}" for name in NORMED for norm in sorted
 UNCUT = ("vit",)
 """Networks whose channels cannot be cut yet."""
 CUTTABLE = [name for name in ZOO if name not in UNCUT]
+QUICK = ("resnet", "mobilenet")
+"""Families on which fast tests try every norm; slow ones do on all."""
+
+
+def shared(names: Iterable[str]) -> list[Any]:
+    """Arguments of a test over `names`, networks of ZOO: norms that are not the default are slow but on QUICK families."""
+    return [pytest.param(name, marks=pytest.mark.slow) if " " in name and name.split()[0] not in QUICK else name for name in names]
 
 
 def norm_spec(name: str) -> dict[str, Any]:

@@ -60,13 +60,10 @@ def exported_as_trained(paths: Paths, folder: ModelFolder) -> None:
 def test_a_network_of_the_zoo_is_trained_for_two_batches_and_exported(name: str, digits: Paths) -> None:
     assert 540 < len(load_split(digits.prepared, "train").pixels) <= 1080
     chain = Chain(digits).run("train_teacher", teacher={"model": tiny.model_spec(name), "fit": FIT})
-    torch.manual_seed(0)
-    manifest, trained = artifacts.load(digits.model("teacher"))
-    torch.manual_seed(0)
-    begun = artifacts.fresh(manifest).eval()
-    assert any(not torch.equal(a, b) for a, b in zip(begun.parameters(), trained.parameters(), strict=True))
+    losses = [value for metric, value, _ in chain.trackers["train_teacher"].recorded_metrics if metric == "train/loss"]
+    assert len(losses) == 1
+    assert np.isfinite(losses[0])
     exported_as_trained(digits, digits.model("teacher"))
-    assert chain.made["train_teacher"]
 
 
 @pytest.mark.slow

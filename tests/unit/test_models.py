@@ -15,7 +15,7 @@ from slimline.models.resnet import ResNet
 from slimline.registry import find, parameters_of
 
 DROPPING = [name for name in sorted(MODELS) if "dropout" in parameters_of(find(MODELS, name))]
-ZOO = pytest.mark.parametrize("name", tiny.ZOO)
+ZOO = pytest.mark.parametrize("name", tiny.shared(tiny.ZOO))
 
 
 def built(spec, channels: int = 1, size: int = 8, classes: int = 3) -> nn.Module:
@@ -32,7 +32,7 @@ def test_a_network_gives_one_logit_a_class_for_any_channels_size_and_batch(name,
         assert model(torch.rand(batch, channels, size, size)).shape == (batch, classes)
 
 
-@pytest.mark.parametrize("name", [name for name in tiny.ZOO if "patch" not in tiny.model_spec(name)])
+@pytest.mark.parametrize("name", tiny.shared(name for name in tiny.ZOO if "patch" not in tiny.model_spec(name)))
 @pytest.mark.parametrize("shape", [(1, 9, 7), (3, 11, 13), (1, 8, 15)])
 def test_odd_heights_and_widths_are_images_too(name, shape) -> None:
     model = network(tiny.model_spec(name), shape, 4, (0.4,) * shape[0], (0.3,) * shape[0]).eval()
