@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import pytest
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -22,7 +23,16 @@ from slimline.models.norms import BATCH, NORMS
 from slimline.params.data import Data
 from slimline.registry import find, parameters_of
 
-MODEL = {"resnet": {"depth": 8, "width": 4}, "mobilenet": {"width": 8, "stages": [1, 2]}, "mlp": {"hidden": [24, 32]}}
+MODEL: dict[str, dict[str, Any]] = {
+    "resnet": {"depth": 8, "width": 4},
+    "wide_resnet": {"depth": 10, "widen": 2, "width": 2},
+    "densenet": {"depth": 10, "growth": 8},
+    "mobilenet": {"width": 8, "stages": [1, 2]},
+    "mobilenet_v2": {"width": 0.25, "stages": [[1, 8, 1, 1], [3, 16, 2, 2]], "head": 16},
+    "vit": {"dim": 16, "depth": 2, "heads": 2, "patch": 4},
+    "lenet5": {"filters": [4, 6], "hidden": 16},
+    "mlp": {"hidden": [24, 32]},
+}
 NORM = {"group": {"groups": 2}}
 LOSS: dict[str, dict[str, Any]] = {"soft_hard": {"temperature": 3.0, "alpha": 0.7}}
 LOSS["sum"] = {"terms": [[2.0, {"name": "soft_hard", **LOSS["soft_hard"]}], [0.5, {"name": "soft_hard", "temperature": 1.0, "alpha": 1.0}]]}
@@ -32,6 +42,16 @@ LOSS["sum"] = {"terms": [[2.0, {"name": "soft_hard", **LOSS["soft_hard"]}], [0.5
 NORMED = [name for name in sorted(MODELS) if "norm" in parameters_of(find(MODELS, name))]
 ZOO = [*sorted(MODELS), *(f"{name} {norm}" for name in NORMED for norm in sorted(NORMS) if norm != BATCH["name"])]
 """Every network of the zoo, and those with norms once more with each that is not their default."""
+UNCUT = ("vit",)
+"""Networks whose channels cannot be cut yet."""
+CUTTABLE = [name for name in ZOO if name not in UNCUT]
+QUICK = ("resnet", "mobilenet")
+"""Families on which fast tests try every norm; slow ones do on all."""
+
+
+def shared(names: Iterable[str]) -> list[Any]:
+    """Arguments of a test over `names`, networks of ZOO: norms that are not the default are slow but on QUICK families."""
+    return [pytest.param(name, marks=pytest.mark.slow) if " " in name and name.split()[0] not in QUICK else name for name in names]
 
 
 def norm_spec(name: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import tiny
 from slimline.errors import SlimlineError
+from slimline.models import MODELS
 from slimline.models.network import network
 from slimline.runtime.parallel.fsdp import UNIT, units
 from slimline.runtime.parallel.pipeline import cut
@@ -71,7 +72,7 @@ def test_parts_hold_every_layer_once_compute_the_same_and_none_is_larger_than_it
     assert max(map(weights, chain)) == smallest_largest([weights(layer) for layer in model.layers], parts)
 
 
-@pytest.mark.parametrize("name", ["resnet", "mobilenet"])
+@pytest.mark.parametrize("name", sorted(MODELS))
 @pytest.mark.parametrize("parts", [2, 3])
 def test_a_network_of_the_zoo_is_the_chain_of_its_parts(name: str, parts: int) -> None:
     model = tiny.trained(name)

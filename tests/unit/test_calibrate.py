@@ -10,20 +10,25 @@ import tiny
 from slimline.core.normalize import Normalize
 from slimline.core.quantized import POINTS, quantized_layers, stored_state
 from slimline.errors import SlimlineError
-from slimline.models import MODELS
 from slimline.quantization import SCHEMES
 from slimline.quantization.calibrate import calibrated, plan
 
 SHAPE = (1, 8, 8)
-ZOO = pytest.mark.parametrize("name", tiny.ZOO)
-DULLER = {name: 1.0 if name in MODELS else 4.5 for name in tiny.ZOO}
+ZOO = pytest.mark.parametrize("name", tiny.shared(tiny.ZOO))
+DULLER = {"densenet": 4.2, "wide_resnet": 2.0, "mobilenet_v2": 2.0}
+DULLER_NORM = 4.5
 """How much larger an error may be beside the spread of the logits: a norm of each image by itself, or no norm, leaves untrained
-networks with logits that hardly differ from one random image to the next."""
+networks with logits that hardly differ from one random image to the next; so do a norm right before the mean over the map and many layers."""
 MIN_MAX = {"weights": {"name": "min_max"}, "activations": {"name": "min_max"}}
 
 
 def quantized_at(model: nn.Module, bits: int, batches: list[Tensor], schemes=MIN_MAX) -> fx.GraphModule:
     return calibrated(model, plan(model, SHAPE, weight_bits=bits, activation_bits=bits), batches, **schemes)
+
+
+def duller(name: str) -> float:
+    family, _, norm = name.partition(" ")
+    return DULLER.get(family, 1.0) * (DULLER_NORM if norm else 1.0)
 
 
 def error(name: str, bits: int, images: Tensor) -> float:
@@ -37,7 +42,7 @@ def error(name: str, bits: int, images: Tensor) -> float:
 @ZOO
 def test_eight_bits_are_near_the_real_numbers_and_fewer_are_further_off(name, images) -> None:
     errors = [error(name, bits, images) for bits in (8, 6, 4, 2)]
-    assert errors[0] < 0.05 * DULLER[name]
+    assert errors[0] < 0.05 * duller(name)
     assert errors == sorted(errors)
     assert errors[-1] > 0.2
 
@@ -47,7 +52,7 @@ def test_eight_bits_are_near_the_real_numbers_and_fewer_are_further_off(name, im
 def test_every_scheme_can_set_the_ranges_of_weights_and_of_activations(name, scheme, images) -> None:
     model = tiny.trained(name)
     logits = quantized_at(model, 8, [images], {"weights": {"name": scheme}, "activations": {"name": scheme}})(images)
-    assert (logits - model(images)).abs().max() < 0.15 * DULLER[name] * model(images).std()
+    assert (logits - model(images)).abs().max() < 0.15 * duller(name) * model(images).std()
 
 
 @ZOO

@@ -15,7 +15,7 @@ from slimline.models.resnet import ResNet
 from slimline.registry import find, parameters_of
 
 DROPPING = [name for name in sorted(MODELS) if "dropout" in parameters_of(find(MODELS, name))]
-ZOO = pytest.mark.parametrize("name", tiny.ZOO)
+ZOO = pytest.mark.parametrize("name", tiny.shared(tiny.ZOO))
 
 
 def built(spec, channels: int = 1, size: int = 8, classes: int = 3) -> nn.Module:
@@ -32,7 +32,7 @@ def test_a_network_gives_one_logit_a_class_for_any_channels_size_and_batch(name,
         assert model(torch.rand(batch, channels, size, size)).shape == (batch, classes)
 
 
-@ZOO
+@pytest.mark.parametrize("name", tiny.shared(name for name in tiny.ZOO if "patch" not in tiny.model_spec(name)))
 @pytest.mark.parametrize("shape", [(1, 9, 7), (3, 11, 13), (1, 8, 15)])
 def test_odd_heights_and_widths_are_images_too(name, shape) -> None:
     model = network(tiny.model_spec(name), shape, 4, (0.4,) * shape[0], (0.3,) * shape[0]).eval()
@@ -69,7 +69,29 @@ def test_the_same_seed_gives_the_same_network(name) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "parameter", "small", "large"), [("resnet", "width", 4, 8), ("mobilenet", "width", 4, 8), ("mlp", "hidden", [8], [9])]
+    ("name", "parameter", "small", "large"),
+    [
+        ("resnet", "width", 4, 8),
+        ("resnet", "depth", 8, 14),
+        ("wide_resnet", "widen", 1, 2),
+        ("wide_resnet", "width", 2, 3),
+        ("wide_resnet", "depth", 10, 16),
+        ("densenet", "growth", 4, 5),
+        ("densenet", "depth", 10, 16),
+        ("densenet", "compression", 0.5, 1.0),
+        ("mobilenet", "width", 4, 8),
+        ("mobilenet", "stages", [2], [2, 2]),
+        ("mobilenet_v2", "width", 0.25, 0.5),
+        ("mobilenet_v2", "head", 8, 16),
+        ("mobilenet_v2", "stages", [[1, 8, 1, 1]], [[1, 8, 2, 1]]),
+        ("vit", "dim", 16, 32),
+        ("vit", "depth", 1, 2),
+        ("vit", "mlp_ratio", 1.0, 2.0),
+        ("vit", "pool", "mean", "token"),
+        ("lenet5", "filters", [4, 6], [4, 7]),
+        ("lenet5", "hidden", 8, 16),
+        ("mlp", "hidden", [8], [9]),
+    ],
 )
 def test_parameters_of_a_network_change_its_size(name, parameter, small, large) -> None:
     def size(value: object) -> int:

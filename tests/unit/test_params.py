@@ -51,6 +51,7 @@ def test_a_number_in_scientific_notation_is_a_number(tmp_path) -> None:
 BLOCK = "seed, data, teacher, distill, prune, quantize, evaluate, hardware, tracking"
 HARDWARE = "threads, workers, resident_mb"
 FIT = ", ".join(Fit.model_fields)
+ZOO = "densenet, lenet300, lenet5, mlp, mobilenet, mobilenet_v2, resnet, vit, wide_resnet"
 HARDWARE = ", ".join(Hardware.model_fields)
 SLIPS = {
     # what was done: (text, its replacement, what must be told after the file's name)
@@ -84,12 +85,12 @@ SLIPS = {
     "unknown plugin": (
         "resnet",
         "resnett",
-        'teacher.model.name: found "resnett"; did you mean resnet? allowed here: lenet300, mlp, mobilenet, resnet',
+        f'teacher.model.name: found "resnett"; did you mean resnet? allowed here: {ZOO}',
     ),
     "plugin without a name": (
         "{name: resnet,",
         "{",
-        "teacher.model.name: found null; the name of a method is needed: lenet300, mlp, mobilenet, resnet",
+        f"teacher.model.name: found null; the name of a method is needed: {ZOO}",
     ),
     "text for a plugin": ("{name: min_max}", "min_max", 'quantize.weights.scheme: found "min_max"; a mapping is needed'),
     "unimportable plugin": ("{name: min_max}", "{name: 'nowhere:x'}", "quantize.weights.scheme.name: cannot import 'nowhere:x'"),

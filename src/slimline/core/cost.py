@@ -1,9 +1,13 @@
 """What a network costs: parameters, multiply-accumulates, bit operations."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+from torch.overrides import TorchFunctionMode
 
 from slimline.core.quantized import QuantizedConv2d, QuantizedLinear
 
@@ -17,15 +21,33 @@ class Cost:
     Args:
         params: learnable numbers (weights, biases, norms' scales and shifts).
         nonzero_params: those that are not zero as deployed.
-        macs: multiply-accumulates of convolutions and fully connected layers.
+        macs: multiply-accumulates of convolutions, fully connected layers and attention's two matrix products.
         bops: bit operations, the sum over layers of MACs · weight bits · input bits (Baskin et al., "UNIQ", 2018, without the
-            accumulator's share).
+            accumulator's share). Attention's products count as of 32-bit numbers in every form: between them is a softmax on no grid.
     """
 
     params: int
     nonzero_params: int
     macs: int
     bops: int
+
+
+class _Attention(TorchFunctionMode):
+    """Counts the products inside `scaled_dot_product_attention`, wherever it is called: it belongs to no module of its own.
+
+    query [… L E], key [… S E], value [… S V]:    L·S·E of query · keyᵀ, L·S·V of scores · value
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.macs = 0
+
+    def __torch_function__(self, function: Callable[..., Any], types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None) -> Any:
+        given: Mapping[str, Any] = kwargs or {}
+        if function is scaled_dot_product_attention:
+            query, key, value = (*args, *(given[name] for name in ("query", "key", "value")[len(args) :]))[:3]
+            self.macs += query.numel() * key.shape[-2] + query[..., 0].numel() * value.shape[-2] * value.shape[-1]
+        return function(*args, **given)
 
 
 def measure(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
@@ -50,7 +72,7 @@ def measure(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
             handles.append(layer.register_forward_hook(watch(name, layer)))
     was_training = model.training
     try:
-        with torch.no_grad():
+        with torch.no_grad(), _Attention() as attention:
             model.eval()(torch.zeros(1, *input_shape))
     finally:
         model.train(was_training)
@@ -59,8 +81,8 @@ def measure(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
     return Cost(
         params=sum(p.numel() for p in model.parameters()),
         nonzero_params=sum(int(p.count_nonzero()) for p in _deployed(model)),
-        macs=sum(macs.values()),
-        bops=sum(bops.values()),
+        macs=sum(macs.values()) + attention.macs,
+        bops=sum(bops.values()) + attention.macs * FLOAT_BITS**2,
     )
 
 

@@ -8,7 +8,12 @@ from slimline.registry import Table
 
 MODELS: Table = {
     "resnet": "slimline.models.resnet:ResNet",
+    "wide_resnet": "slimline.models.wide_resnet:WideResNet",
+    "densenet": "slimline.models.densenet:DenseNet",
     "mobilenet": "slimline.models.mobilenet:MobileNet",
+    "mobilenet_v2": "slimline.models.mobilenet_v2:MobileNetV2",
+    "vit": "slimline.models.vit:ViT",
+    "lenet5": "slimline.models.lenet5:LeNet5",
     "mlp": "slimline.models.mlp:MLP",
     "lenet300": "slimline.models.mlp:lenet300",
 }

@@ -16,8 +16,17 @@ def normalized(
         norm: what `registry.bind` makes of an entry of NORMS.
     """
     after = norm(channels)
-    bias = isinstance(after, nn.Identity)
-    return nn.Conv2d(channels_in, channels, kernel, stride, padding=kernel // 2, groups=groups, bias=bias), after
+    return convolution(channels_in, channels, kernel, after, stride=stride, groups=groups), after
+
+
+def convolution(channels_in: int, channels: int, kernel: int, beside: nn.Module, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """A convolution, padded so that stride 1 keeps height and width; it has a bias only where `beside`, its norm, brings no shift.
+
+    Args:
+        kernel: side, odd.
+        beside: the norm before or after it.
+    """
+    return nn.Conv2d(channels_in, channels, kernel, stride, padding=kernel // 2, groups=groups, bias=isinstance(beside, nn.Identity))
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Depthwise separable network (Howard et al., "MobileNets", 2017), scaled to small images."""
+"""Depthwise separable network (Howard et al., "MobileNets: Efficient Convolutional Neural Networks for Mobile Vision Applications", 2017)."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -26,12 +26,17 @@ def separable(channels_in: int, channels: int, stride: int, norm: Callable[[int]
 class MobileNet(nn.Module):
     """MobileNetV1's block, repeated: a convolution to `width` channels, then one separable block an entry of `stages`.
 
+    The defaults are for small images. The paper's own network is `stages` (2, 4, 4, 8, 8, 16, 16, 16, 16, 16, 16, 32, 32) and `stride` 2:
+    4.2 M parameters and 569 M multiply-accumulates on 3×224×224 and 1000 classes. Its width multiplier α is `width` = 32 α, its
+    resolution multiplier the size of the images.
+
     Args:
         input_shape: channels, height, width.
         classes: number of logits.
         width: channels of the first convolution.
         stages: for each block, its output channels as a multiple of `width`; where the multiple grows beyond the first
             block's, the block halves height and width.
+        stride: of the first convolution.
         norm: what follows each convolution, an entry of NORMS.
         dropout: probability with which training sets a channel's mean to zero before the classifier.
 
@@ -46,12 +51,13 @@ class MobileNet(nn.Module):
         *,
         width: Annotated[int, Field(ge=1)] = 32,
         stages: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (2, 4, 4),
+        stride: Annotated[int, Field(ge=1, le=2)] = 1,
         norm: Norm = BATCH,  # type: ignore[valid-type]
         dropout: Probability = 0.0,
     ) -> None:
         super().__init__()
         norm_of = bind(NORMS, norm)
-        self.stem = nn.Sequential(*normalized(input_shape[0], width, 3, norm_of), nn.ReLU())
+        self.stem = nn.Sequential(*normalized(input_shape[0], width, 3, norm_of, stride=stride), nn.ReLU())
         blocks: list[nn.Module] = []
         channels = width
         for index, multiple in enumerate(stages):
