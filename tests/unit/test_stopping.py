@@ -42,6 +42,34 @@ except Stopped as stopped:
     assert done.stdout.strip() == f"stopped by {name} {int(signal.Signals[name])}", done.stderr
 
 
+def test_a_signal_that_comes_while_nothing_can_be_raised_stops_soon_after() -> None:
+    done = run("""
+import weakref
+class Thing: pass
+def callback(_reference): me(signal.SIGTERM); say("in the callback")
+class Finalized:
+    def __del__(self): me(signal.SIGTERM); say("in the finalizer")
+STOP.listen()
+try:
+    thing = Thing()
+    reference = weakref.ref(thing, callback)
+    del thing
+    for _ in range(500): time.sleep(0.01)
+    say("went on")
+except Stopped as stopped:
+    say(stopped)
+STOP.signum = None
+try:
+    Finalized()
+    for _ in range(500): time.sleep(0.01)
+    say("went on")
+except Stopped as stopped:
+    say(stopped)
+""")
+    assert done.stdout.split("\n")[:-1] == ["stopped by SIGTERM", "stopped by SIGTERM"], done.stderr
+    assert done.stderr == ""
+
+
 def test_within_a_step_a_signal_waits_for_whoever_looks_and_else_for_the_end() -> None:
     done = run("""
 STOP.listen()

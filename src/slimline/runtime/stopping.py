@@ -6,16 +6,21 @@ then. Whatever happens, the process is gone `GRACE` seconds after the first sign
 
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 import psutil
 
 GRACE = 8.0
 """Seconds from a signal to the end, whatever the process is at; containers kill after ten."""
+
+AGAIN = 0.01
+"""Seconds after which a stop that was raised where nothing can be raised is tried again."""
 
 POLL = 0.5
 """Seconds between two looks at whether a parent still lives."""
@@ -41,6 +46,8 @@ class Stop:
         """Take SIGTERM and SIGINT from here on."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._hear)
+        if not self._listens:
+            sys.unraisablehook = self._unheard(sys.unraisablehook)
         self._listens = True
 
     def listen_again(self) -> None:
@@ -56,6 +63,20 @@ class Stop:
         threading.Thread(target=_end_after, args=(GRACE, 128 + signum), daemon=True).start()
         if not self._deferred:
             raise Stopped(signum)
+
+    def _unheard(self, others: Callable[[Any], None]) -> Callable[[Any], None]:
+        """What takes the exceptions that nobody can catch: Python drops those raised within the callback of a weak reference, or a
+        finalizer, and goes on. A stop that is lost so is sent again.
+        """
+
+        def take(lost: Any) -> None:
+            if not isinstance(lost.exc_value, Stopped):
+                others(lost)
+                return
+            self.signum = None
+            threading.Timer(AGAIN, os.kill, (os.getpid(), lost.exc_value.signum)).start()
+
+        return take
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
