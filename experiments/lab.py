@@ -5,7 +5,7 @@ Their scripts run as modules from the repository: `python -m experiments.NAME.me
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,15 +15,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from slimline.core.objective import Objective
 from slimline.data.batches import Ordered
 from slimline.data.prepare.arrays import prepare
 from slimline.data.prepared import Description, describe, load_split
 from slimline.data.sources.images import images
-from slimline.data.sources.item import Folder, Item
+from slimline.distillation.taught import Taught
 from slimline.evaluation.latency import machine
 from slimline.evaluation.statistics import Comparison, compare
-from slimline.files import whole_folder, write_json
+from slimline.files import whole_file, whole_folder, write_json
 from slimline.models.network import network
 from slimline.params.data import Data
 from slimline.params.fit import Fit
@@ -33,12 +32,27 @@ from slimline.runtime.checkpoints import Place, key
 from slimline.runtime.classifier import Classifier
 from slimline.runtime.fingerprint import git_state
 from slimline.runtime.fit import fit
+from slimline.runtime.objectives import LabelsAlone
 from slimline.runtime.settings import Settings
 from slimline.runtime.stopping import STOP
 from slimline.runtime.world import ALONE
 from slimline.tracking.memory import MemoryTracker
 
 EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network.
+
+    Args:
+        curve: a row [train loss, validation loss, validation accuracy] an epoch.
+        identity: digest of what its training was given.
+    """
+
+    model: nn.Module
+    curve: list[list[float]]
+    identity: str
 
 
 @dataclass
@@ -93,33 +107,34 @@ class Lab:
         write_json(self.folder / "results.json", self.values)
         return made
 
-    def fresh(self, spec: Spec, seed: int) -> nn.Module:
-        """A network of the zoo, behind its normalization, with the weights that `seed` draws."""
+    def trained(
+        self, name: str, seed: int, spec: Spec, params: Mapping[str, Any], teacher: "Network | None" = None, loss: Spec | None = None
+    ) -> "Network":
+        """A network of the zoo from the weights that `seed` draws, trained on labels, or by `loss` under `teacher`.
+
+        It goes on from its last checkpoint, and a training that was finished is not repeated: weights lie in `.slimline/weights` under the
+        digest of all these arguments and the data. (Code is not in it; after an edit that changes results, delete the folder.)
+        """
         data = self.data
         torch.manual_seed(seed)
-        return network(spec, data.input_shape, len(data.classes), data.mean, data.std)
-
-    def trained(
-        self, name: str, seed: int, model: nn.Module, params: Mapping[str, Any], objective: Objective, prepared: Path | None = None
-    ) -> tuple[nn.Module, list[list[float]]]:
-        """`model` with the weights of its best epoch, and its curve: a row [train loss, validation loss, validation accuracy] an epoch.
-
-        It goes on from its last checkpoint, and a training that was finished is not repeated: its weights lie in `.slimline/weights`.
-        """
-        kept = self.folder / ".slimline" / "weights" / f"{name}-{seed}.pt"
-        schema = Fit.model_validate_json(json.dumps(params))
+        model = network(spec, data.input_shape, len(data.classes), data.mean, data.std)
+        facts = [name, seed, spec, params, loss, None if teacher is None else teacher.identity, data.digest]
+        identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        kept = self.folder / ".slimline" / "weights" / f"{name}-{seed}-{identity}.pt"
         if not kept.exists():
-            identity = json.dumps([name, seed, params, self.data.digest], sort_keys=True)
-            place = Place(kept.parent / f"{name}-{seed}", key(identity, self.hardware, ALONE), self.hardware.checkpoint_seconds)
+            schema = Fit.model_validate_json(json.dumps(params))
+            taught = teacher is not None and loss is not None
+            objective = Taught(model, teacher.model, loss, data.input_shape) if taught else LabelsAlone(schema.label_smoothing)
+            place = Place(kept.with_suffix(""), key(identity, self.hardware, ALONE), self.hardware.checkpoint_seconds)
             module = Classifier(model, schema, objective)
-            fit(module, prepared or self.prepared, schema, Settings(seed, self.hardware, ALONE, place), tracker=MemoryTracker(), name=name)
+            fit(module, self.prepared, schema, Settings(seed, self.hardware, ALONE, place), tracker=MemoryTracker(), name=name)
             curve = [[row.train_loss, row.val_loss, row.val_accuracy] for row in module.history]
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            torch.save({"weights": module.model.state_dict(), "curve": curve}, kept)
+            with whole_file(kept) as file:
+                torch.save({"weights": module.model.state_dict(), "curve": curve}, file)
             place.clear()
         saved = torch.load(kept, weights_only=True)
         model.float().load_state_dict(saved["weights"])
-        return model.eval(), saved["curve"]
+        return Network(model.eval(), saved["curve"], identity)
 
     def logits(self, model: nn.Module, split: str) -> np.ndarray:
         """What `model` answers to every image of `split`, [n classes]."""
@@ -134,31 +149,19 @@ class Lab:
         return [int(n) for n in np.flatnonzero(logits.argmax(1) != self.labels(split))]
 
 
-def prepared(archive: Path, home: Path, params: Mapping[str, Any], keep: Callable[[Item], bool] = lambda item: True) -> Path:
+def prepared(archive: Path, home: Path, params: Mapping[str, Any]) -> Path:
     """The folder of the prepared images of `archive`, made under `home` where it is not there.
 
     Args:
         params: block `data`, without its source.
-        keep: which of the source's images take part.
     """
     form = {"source": {"name": "images", "path": archive.name}, "label_noise": False, **params}
-    folder = home / ".slimline" / hashlib.sha256(json.dumps([form, str(keep.__doc__)], sort_keys=True).encode()).hexdigest()[:12]
+    folder = home / ".slimline" / hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()[:12]
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with whole_folder(folder) as made:
-            prepare(filter(keep, images(archive.parent, path=archive.name)), Data.model_validate(form), made, seed=0)
+            prepare(images(archive.parent, path=archive.name), Data.model_validate(form), made, seed=0)
     return folder
-
-
-def share_of_training(share: float) -> Callable[[Item], bool]:
-    """Which images a subset keeps: about `share` of those that train, by a digest of their names, and all others."""
-
-    def keep(item: Item) -> bool:
-        training = isinstance(item.belongs, Folder) and "train" in item.belongs.parts
-        return not training or int.from_bytes(hashlib.sha256(item.origin.encode()).digest()[:4], "big") < share * 2**32
-
-    keep.__doc__ = f"{share} of the training images"
-    return keep
 
 
 def pooled(records: Iterable[tuple[dict[str, Any], dict[str, Any]]], images: int, confidence: float) -> Comparison:
@@ -183,7 +186,3 @@ def made(values: Mapping[str, Any]) -> str:
         f"Commits {commits}; {last['date']}; {seeds} seeds; {last['source']}: {counts} images; "
         f"{last['machine']['processor']}, {last['machine']['cores']} cores, torch {last['torch']}."
     )
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] + ["---:"] * (len(header) - 1), *rows))

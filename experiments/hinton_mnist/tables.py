@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.lab import made, markdown, pooled
-from slimline.report.record import between
+from experiments.lab import made, pooled
+from slimline.report.record import between, markdown
 
 HERE = Path(__file__).resolve().parent
 BEGIN, END = "<!-- results: made by `python -m experiments.hinton_mnist.measure record` from results.json -->", "<!-- end of results -->"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from slimline.evaluation.statistics import median_interval
-from slimline.report.record import between
+from slimline.report.record import between, markdown
 
 BEGIN, END = "<!-- results: made by `measure.py record` from results.json -->", "<!-- end of results -->"
 CONFIDENCE = 0.95
@@ -33,10 +33,6 @@ def spread(numbers: list[float], form: str = ".2f") -> str:
 
 def ratio(above: Rounds, below: Rounds, of: Callable[[Processes], float]) -> str:
     return spread([of(above[turn]) / of(below[turn]) for turn in sorted(above.keys() & below.keys())])
-
-
-def markdown(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] + ["---:"] * (len(header) - 1), *rows))
 
 
 def clock(processes: Processes) -> float:

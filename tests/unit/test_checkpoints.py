@@ -80,6 +80,15 @@ def test_a_newest_one_in_which_any_bit_has_flipped_gives_way_to_the_one_before_i
     assert line == f"slimline: checkpoint {newest} cannot be used (its SHA-256 does not match); going on from the one before it"
 
 
+def test_one_that_the_disk_does_not_give_back_is_told_and_all_stay(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, 0.0)
+    checkpoints.save(0, 1, {"place": [0, 1]})
+    (tmp_path / "000000-00000002.checkpoint").mkdir()  # nobody, not even root, reads a folder as a file
+    with pytest.raises(OSError, match="000000-00000002"):
+        checkpoints.load()
+    assert len(checkpoints.files) == 2
+
+
 def test_where_both_are_damaged_the_training_starts_anew_and_a_line_each_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoints = saved(tmp_path, (0, 5), (0, 10))
     for file in checkpoints.files:

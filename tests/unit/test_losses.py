@@ -1,5 +1,8 @@
 """What every distillation loss must keep, and the teacher beside it."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ from slimline.distillation import LOSSES
 from slimline.distillation.layers import overheard, shapes
 from slimline.distillation.loss import Loss, Response
 from slimline.distillation.soft_hard import soft_hard
-from slimline.distillation.taught import Taught
+from slimline.distillation.taught import Taught, mapped
 from slimline.errors import SlimlineError
 from slimline.params.fit import Fit
 from slimline.params.hardware import Hardware
@@ -238,10 +241,18 @@ def test_layers_are_overheard_while_asked_and_never_after(images) -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"views": 2, "augment": ({"name": "shift", "pixels": 1},)}, {"views": 2, "mix": {"name": "mixup", "alpha": 1.0}}]
+    "changes",
+    [
+        {},
+        {"views": 2, "augment": ({"name": "shift", "pixels": 1},)},
+        {"views": 2, "mix": {"name": "mixup", "alpha": 1.0}},
+        {"precision": 64},
+        {"precision": "bf16"},
+        {"channels_last": True},
+    ],
 )
 def test_a_teacher_whose_answers_are_known_beforehand_teaches_the_same(prepared, changes, monkeypatch) -> None:
-    def run() -> tuple[list[float], dict[str, Tensor]]:
+    def run() -> tuple[list[float], dict[str, Tensor], int]:
         torch.manual_seed(1)
         model = tiny.trained("resnet").train()
         module = Classifier(model, FIT.model_copy(update=more), Taught(model, Counting(tiny.trained()), tiny.loss_spec("soft_hard"), (1, 8, 8)))
@@ -253,12 +264,13 @@ def test_a_teacher_whose_answers_are_known_beforehand_teaches_the_same(prepared,
     other_losses, other_weights, other_asked = run()
     assert losses == pytest.approx(other_losses, rel=1e-5)
     assert all(torch.allclose(value, other_weights[key], rtol=1e-4, atol=1e-5) for key, value in weights.items())
-    assert asked == (changes.get("views", 1)) * len(load_split(prepared, "train"))
-    assert other_asked == 3 * asked if changes else 6 * asked
+    views = changes.get("views", 1)
+    assert asked == views * len(load_split(prepared, "train"))
+    assert other_asked * views == 6 * asked
 
 
 class Counting(nn.Module):
-    """A teacher that counts the images it is asked about in training, of a kind that no batch's size changes."""
+    """A teacher that counts the images it is asked about in training."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -267,6 +279,66 @@ class Counting(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         self.asked += len(images)
         return self.network(images)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+def test_a_mapped_tensor_holds_numbers_of_any_type(dtype) -> None:
+    values = torch.randn(2, 3, 4).to(dtype)
+    place = mapped((2, 3, 4), dtype)
+    place[1, torch.tensor([2, 0])] = values[1, [2, 0]]
+    assert torch.equal(place[1, [2, 0]], values[1, [2, 0]])
+    assert not place[0].any()
+
+
+FULL = """
+import resource, torch
+from slimline.distillation.taught import mapped
+from slimline.runtime.refusal import refusing
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+with refusing():
+    mapped((1, 1_000_000, 10), torch.float32)
+"""
+
+
+def test_no_space_for_the_teachers_answers_costs_one_line_before_any_is_written() -> None:
+    done = subprocess.run([sys.executable, "-c", FULL], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("slimline: ")
+
+
+SIGNALLED = """
+import os, sys, torch
+from pathlib import Path
+import test_losses, tiny
+from slimline.distillation.taught import Taught
+from slimline.runtime.classifier import Classifier
+from slimline.runtime.stopping import STOP, Stopped
+
+class Signalled(torch.nn.Module):
+    asked = 0
+    def forward(self, images):
+        self.asked += 1
+        if self.asked == 3:
+            os.kill(os.getpid(), 15)
+        return torch.zeros(len(images), 3)
+
+STOP.listen()
+model, teacher = tiny.trained("resnet"), Signalled()
+fit = test_losses.FIT.model_copy(update={"epochs": 4, "batch_size": 4})
+module = Classifier(model, fit, Taught(model, teacher, tiny.loss_spec("soft_hard"), (1, 8, 8)))
+try:
+    test_losses.trained(module, Path(sys.argv[1]), epochs=4, batch_size=4)
+except Stopped as stopped:
+    print(stopped, teacher.asked, module.updates.done)
+"""
+
+
+def test_a_signal_while_the_teacher_is_asked_beforehand_is_heeded_at_the_next_batch(prepared) -> None:
+    path = [str(Path(__file__).parent), str(Path(tiny.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, str(prepared)], capture_output=True, text=True, check=False, timeout=60, env=environment)
+    assert done.stdout.strip() == "stopped by SIGTERM 3 0", done.stderr
 
 
 def test_a_view_has_the_bits_of_its_epoch_whatever_the_order(prepared) -> None:

@@ -33,7 +33,9 @@ class Cost:
 
 
 class _Attention(TorchFunctionMode):
-    """Counts the products inside `scaled_dot_product_attention`, wherever it is called: it belongs to no module of its own.
+    """Counts the products inside `scaled_dot_product_attention` where the network calls it: it belongs to no module of its own.
+
+    `nn.MultiheadAttention` hides its products and its layers from any such count; build of `nn.Linear` and this function instead.
 
     query [… L E], key [… S E], value [… S V]:    L·S·E of query · keyᵀ, L·S·V of scores · value
     """

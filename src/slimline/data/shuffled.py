@@ -36,8 +36,7 @@ class Shuffled:
     With `views` = K, epoch e shows view e modulo K, which has the bits of epoch e modulo K without it.
 
     `batch_size` counts the images of a step over all processes. Each step's batch is cut over these, parts differing by one image at
-    most, so that together they meet exactly the batches of a single process. (Where parts differ, a mean over processes of the means
-    over their parts is not quite the mean over the batch; choose a batch size that the processes divide.)
+    most, so that together they meet exactly the batches of a single process.
 
     The last batch may be smaller. Where it would leave a process less than two images it is left out, in all of them, unless it is the
     only one: batch statistics of one image are undefined, and a process without a batch would keep the others waiting.
@@ -91,7 +90,7 @@ class Shuffled:
     def parts(self, places: Iterable[tuple[int, int]]) -> Iterator[Batch]:
         """Batches of this pass by step and part, whoever's part that is; the next call is about the next pass."""
         order = torch.randperm(len(self.images), generator=self._generator()).to(self.images.home)
-        view = self.epoch if self.views is None else self.epoch % self.views
+        view = self.epoch if self.different is None else self.epoch % self.different
         self.epoch += 1
         whole = order.split(self.batch_size)
         return self._seen((whole[step].tensor_split(self.ranks)[part] for step, part in places), view)
@@ -117,7 +116,6 @@ class Shuffled:
         if mix is not None:
             partners = draws("partner")
             parts = (torch.cat([own, partners.integers(own, 1, len(self.images))[:, 0]]) for own in parts)
-        number = 0 if self.different == 1 else view
 
         def batch(gathered: tuple[Tensor, Tensor, Tensor]) -> Batch:
             samples, pixels, labels = gathered
@@ -125,11 +123,11 @@ class Shuffled:
             for transform in transforms:
                 views = transform(views, samples)
             if self.mix is None or mix is None:
-                return Batch(views, labels, samples, number)
+                return Batch(views, labels, samples, view)
             own, others = views.chunk(2)
             samples = samples[: len(own)]
             mixed, weight = mix(own, others, samples)
-            return Batch(mixed, shares(labels, weight, self.mix.classes), samples, number)
+            return Batch(mixed, shares(labels, weight, self.mix.classes), samples, view)
 
         # Not a loop that yields: its variables would keep a batch's tensors while the next ones are made, in other, colder memory.
         return map(batch, self.images.gathered(parts))

@@ -1,5 +1,7 @@
 """Learning from a teacher: any loss of the table, with the teacher that it needs."""
 
+import math
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 
@@ -68,13 +70,28 @@ class Taught(Objective):
 
     @torch.no_grad()
     def look_ahead(self, batches: Iterator[Batch], views: int, images: int) -> None:
-        """Ask the teacher about every image in every view, and keep its logits, in a mapped file. Not where the loss looks within it."""
+        """Ask the teacher about every image in every view, and keep its logits, in a mapped file. Not where the loss looks within it.
+
+        Raises:
+            OSError: no space for them among the temporary files.
+        """
         if self.loss.pairs:
             return
         for batch in batches:
             logits = self.teacher(batch.images)
             if self._known is None:
-                with tempfile.TemporaryFile() as file:
-                    shape = (views, images, logits.shape[1])
-                    self._known = torch.from_numpy(np.memmap(file, logits.new_empty(0, device="cpu").numpy().dtype, "w+", shape=shape))
+                self._known = mapped((views, images, logits.shape[1]), logits.dtype)
             self._known[batch.view, batch.samples.cpu()] = logits.cpu()
+
+
+def mapped(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """A tensor in a temporary file, which goes with it.
+
+    Raises:
+        OSError: no space; without asking first, the lack would kill the process where the tensor is written.
+    """
+    size = math.prod(shape) * dtype.itemsize
+    with tempfile.TemporaryFile() as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+        # As bytes: numpy knows no bfloat16.
+        return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=(size,))).view(dtype).view(shape)

@@ -32,8 +32,8 @@ class Fit(Block):
     `batch_size` counts the images of a step over all processes.
     The epoch with the best validation accuracy is kept (among equals, the lowest validation loss); after `patience` epochs without a
     better one training ends (null: never early).
-    `views`: in how many ways augmentation and mix show an image, epoch by epoch; a teacher's answers are then computed once
-    (null: in a new way each epoch).
+    `views`: in how many ways augmentation and mix show an image, epoch by epoch; a teacher's answers are then computed once where that
+    is less work (null: in a new way each epoch).
     `clip_norm`: largest norm of the whole gradient, which is scaled down to it (null: any; Pascanu et al., 2013).
     `ema`: decay a step of the moving average of the weights, which is what is validated and kept (null: the weights themselves).
     `precision`: bits of the arithmetic; bf16 and 16 are mixed with 32 (autocast), and 16 scales the loss (Micikevicius et al., 2018).

@@ -43,8 +43,12 @@ def made(values: Mapping[str, Any]) -> str:
 def table(values: Mapping[str, Any]) -> str:
     """The record as Markdown."""
     header, *body = rows(values)
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *body]
-    return "\n".join(["| " + " | ".join(row) + " |" for row in lines] + ["", made(values)])
+    return f"{markdown(header, body)}\n\n{made(values)}"
+
+
+def markdown(header: list[str], rows: list[list[str]]) -> str:
+    """A table of texts, its first column left, the others right."""
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, ["---"] + ["---:"] * (len(header) - 1), *rows))
 
 
 def _row(name: str, values: Mapping[str, Any], batches: list[str]) -> list[str]:

@@ -120,13 +120,17 @@ class Checkpoints:
         return path
 
     def load(self) -> dict[str, Any] | None:
-        """The newest one that is whole; None where there is none. One line tells of each that is damaged, and it goes."""
+        """The newest one that is whole; None where there is none. One line tells of each that is damaged, and it goes.
+
+        Raises:
+            OSError: the disk does not give one back, or not to this user; all are still there.
+        """
         for part in self.folder.glob("*.part"):  # of a process that was killed while it wrote
             part.unlink(missing_ok=True)
         for path in reversed(self.files):
             try:
                 return _read(path)
-            except (DamagedError, OSError) as error:
+            except DamagedError as error:
                 path.unlink(missing_ok=True)
                 course = "going on from the one before it" if self.files else "the training starts anew"
                 print(f"slimline: checkpoint {path} cannot be used ({error}); {course}", file=sys.stderr)

@@ -17,6 +17,7 @@ from slimline.registry import build
 from slimline.runtime.losses import Losses, NotFiniteError
 from slimline.runtime.optimizers import OPTIMIZERS
 from slimline.runtime.parallel.arrangement import Arrangement
+from slimline.runtime.stopping import STOP
 from slimline.runtime.updates import Updates
 
 
@@ -122,7 +123,7 @@ class Classifier(pl.LightningModule):
         train, views = self.train_split, self.train_split.different
         # Every process asks about all images, while it meets its share of them an epoch.
         if views is not None and views * train.ranks < self.fit_params.epochs:
-            self.updates.look_ahead(train.every_view(), views, len(train.images))
+            self.updates.look_ahead(STOP.heeded(train.every_view()), views, len(train.images))
         self._losses = Losses()
         self._validation = torch.zeros(3, dtype=torch.float64, device=self.device)  # images, right answers, summed loss
         self._generator = torch.cuda.default_generators[self.device.index or 0] if self.device.type == "cuda" else torch.default_generator

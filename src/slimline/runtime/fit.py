@@ -74,7 +74,9 @@ def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, 
         except NotFiniteError as error:
             raise _undefined(error, module, checkpoints) from error
         except (RuntimeError, ConnectionError, EOFError) as error:
-            raise _explained(error, settings) or error from error
+            raise (
+                _explained(error, settings, served=params.synchrony is not None and isinstance(error, ConnectionError | EOFError)) or error
+            ) from error
     if report := arrangement.report():
         tracker.metrics({f"parallel/{key.replace('.', '/')}": value for key, value in flattened(report).items()})
     module.model = arrangement.finish(module.model)
@@ -130,14 +132,17 @@ def _undefined(error: NotFiniteError, module: Classifier, checkpoints: Checkpoin
     )
 
 
-def _explained(error: Exception, settings: Settings) -> SlimlineError | None:
-    """What torch, or the way to another process, complains of in the words of params.yaml; None where that is not known."""
+def _explained(error: Exception, settings: Settings, *, served: bool) -> SlimlineError | None:
+    """What torch, or the way to another process, complains of in the words of params.yaml; None where that is not known.
+
+    Args:
+        served: whether it is a parameter server that does not answer.
+    """
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, torch.OutOfMemoryError):
         return SlimlineError(f"the device has no memory left ({text[:120]}); lower fit.batch_size, or cut the network (hardware.strategy)")
     if "does not have a deterministic implementation" in text:
         return SlimlineError(f"{text[:160]}; replace that operation in the network: slimline trains repeatably alone")
-    served = isinstance(error, ConnectionError | EOFError)  # torch's own ways know other errors
     if not served and (settings.world.alone or not any(word in text for word in LOST)):
         return None
     other = "the parameter server" if served else "another one"

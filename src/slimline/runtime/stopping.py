@@ -9,12 +9,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
+
+T = TypeVar("T")
 
 GRACE = 8.0
 """Seconds from a signal to the end, whatever the process is at; containers kill after ten."""
@@ -88,6 +90,17 @@ class Stop:
             self._deferred -= 1
         if self.signum is not None and not self._deferred:
             raise Stopped(self.signum)
+
+    def heeded(self, items: Iterable[T]) -> Iterator[T]:
+        """`items`, as long as no signal has come: for what may be broken off between two of them, although signals are deferred.
+
+        Raises:
+            Stopped: one has come.
+        """
+        for item in items:
+            if self.signum is not None:
+                raise Stopped(self.signum)
+            yield item
 
 
 STOP = Stop()

@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor
 
 from slimline.core.batch import Batch
 from slimline.core.objective import Objective
+from slimline.errors import SlimlineError
 from slimline.params.hardware import Hardware
 from slimline.runtime.updates import Updates
 from slimline.runtime.world import World
@@ -178,6 +179,12 @@ class Divided(Gathering, ABC):
         whole = held_bytes(model)
         self.divide(model)
         self._held = held_bytes(model) / whole
+
+    def begin(self, updates: Updates, network: nn.Module, objective: Objective) -> None:
+        # Their gradients would meet nowhere: each process would train its own.
+        if not self.world.alone and any(p.requires_grad for p in objective.parameters()):
+            name = self.hardware.strategy["name"]  # type: ignore[index]
+            raise SlimlineError(f"hardware.strategy {name} cannot train a loss with weights of its own; make the strategy ddp, or take another loss")
 
     @abstractmethod
     def divide(self, model: nn.Module) -> None:

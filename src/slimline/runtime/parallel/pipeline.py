@@ -60,10 +60,9 @@ class Pipeline(Divided):
         self._owned = {name for name, tensor in model.state_dict(keep_vars=True).items() if id(tensor) in held}
 
     def begin(self, updates: Updates, network: nn.Module, objective: Objective) -> None:
+        super().begin(updates, network, objective)
         if self.world.alone:
             return
-        if any(p.requires_grad for p in objective.parameters()):
-            raise SlimlineError("hardware.strategy pipeline cannot train a loss with weights of its own; make the strategy ddp, or take another loss")
         self._objective = objective
         updates.whole_norm = self._whole_norm
 
