@@ -7,10 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 import tiny
 import together
-from slimline.data.prepared import describe
+from slimline.data.batches import Ordered
+from slimline.data.prepared import describe, load_split
+from slimline.models.network import network
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +53,57 @@ def test_two_processes_follow_the_curve_of_one_and_where_they_divide_the_network
         for name, tensor in state.items():
             torch.testing.assert_close(tensor, alone.states[0][name], rtol=1e-5, atol=1e-7)
     assert two.reports == [held, held]
+
+
+@pytest.mark.slow
+def test_a_pipeline_of_whole_batches_has_the_statistics_of_one_process(prepared: Path, tmp_path: Path) -> None:
+    architecture = {"name": "resnet", "depth": 8, "width": 4}
+    one, two = (
+        together.train(tmp_path / str(ranks), prepared, ranks, model=architecture, fit=together.STEADY, hardware={"strategy": {"name": "pipeline"}})
+        for ranks in (1, 2)
+    )
+    np.testing.assert_allclose(two.curves[0], one.curves[0], rtol=1e-9)
+    for name, tensor in two.states[0].items():
+        torch.testing.assert_close(tensor, one.states[0][name], rtol=1e-5, atol=1e-7)
+
+
+EVERYDAY: dict[str, Any] = {
+    "epochs": 2,
+    "batch_size": 16,
+    "optimizer": {"name": "adamw", "lr": 0.01},
+    "schedule": {"name": "one_cycle", "warm_up": 0.2},
+    "channels_last": True,
+}
+MIXED = {**EVERYDAY, "precision": "bf16", "ema": 0.5}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fit", "strategy"),
+    [
+        pytest.param(MIXED, "ddp", id="ddp"),
+        pytest.param({**EVERYDAY, "compile": True}, "ddp", id="compiled"),
+        pytest.param(EVERYDAY, "fsdp", id="fsdp"),
+        pytest.param(EVERYDAY, "pipeline", id="pipeline"),
+        pytest.param({**MIXED, "synchrony": {"name": "local_sgd", "period": 3}}, "ddp", id="local_sgd"),
+        pytest.param({**MIXED, "synchrony": {"name": "asynchronous"}}, "ddp", id="asynchronous"),
+    ],
+)
+def test_with_everything_that_is_used_every_day_what_is_saved_is_what_was_validated(
+    fit: dict[str, Any], strategy: str, prepared: Path, tmp_path: Path
+) -> None:
+    architecture = {"name": "resnet", "depth": 8, "width": 4}
+    two = together.train(tmp_path, prepared, 2, model=architecture, fit=fit, hardware={"strategy": {"name": strategy}})
+    assert two.curves[0] == two.curves[1]
+    assert all(torch.equal(two.states[0][name], two.states[1][name]) for name in two.states[0])
+    model = network(architecture, (1, 8, 8), 3, (0.4,), (0.3,))
+    model.load_state_dict(two.states[0])
+    (batch,) = Ordered(load_split(prepared, "validation"), 1000)
+    with torch.no_grad():
+        logits = model.eval()(batch.images)
+    loss, accuracy = F.cross_entropy(logits, batch.labels).item(), (logits.argmax(1) == batch.labels).double().mean().item()
+    best = max(two.curves[0], key=lambda row: (row[2], -row[1]))
+    assert (loss, accuracy) == (pytest.approx(best[1], rel=1e-4), best[2])
 
 
 @pytest.mark.slow

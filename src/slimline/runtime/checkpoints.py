@@ -10,6 +10,7 @@ import platform
 import shutil
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +25,9 @@ KEPT = 2
 """The last two: should the disk have lost the newest, the one before it is there."""
 
 SUFFIX = ".checkpoint"
+
+FORGOTTEN = 7 * 24 * 3600.0
+"""Seconds after which nobody comes back to an interrupted training."""
 
 DIGEST = 32
 """Bytes of the SHA-256 at the end of a checkpoint, of all that stands before."""
@@ -50,8 +54,15 @@ class Place:
         return Checkpoints(self.stage / self.key / name, self.every)
 
     def clear(self) -> None:
-        """The stage has succeeded: nothing of it is left to go on from, or a forced rerun would train nothing."""
-        shutil.rmtree(self.stage, ignore_errors=True)
+        """The stage has succeeded: nothing of it is left to go on from, or a forced rerun would train nothing.
+
+        What other code or parameters have left under keys of their own stays for `FORGOTTEN`.
+        """
+        shutil.rmtree(self.stage / self.key, ignore_errors=True)
+        for other in self.stage.glob("*"):
+            with suppress(FileNotFoundError):
+                if time.time() - max(file.stat().st_mtime for file in (other, *other.rglob("*"))) > FORGOTTEN:
+                    shutil.rmtree(other, ignore_errors=True)
 
 
 class DamagedError(Exception):

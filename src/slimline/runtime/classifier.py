@@ -67,7 +67,7 @@ class Classifier(pl.LightningModule):
         self.objective = objective
         self.history: list[Epoch] = []
         self.position = Position()
-        self._best: tuple[Epoch, dict[str, Tensor]] | None = None
+        self._best: tuple[Epoch, dict[str, Tensor]] | None = None  # its weights in the first process alone
         self._resumed: dict[str, Any] | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -96,7 +96,7 @@ class Classifier(pl.LightningModule):
             self.history = [Epoch(*row) for row in course["history"]]
             self._losses_so_far = course["losses"][arrangement.world.rank]
             if course["best"] is not None:
-                self._best = Epoch(*course["best"][0]), course["best"][1]
+                self._best = Epoch(*course["best"]), {} if resumed is None else resumed["best"]
 
     def configure_model(self) -> None:
         self.arrangement.lay_out(self.model)
@@ -113,7 +113,8 @@ class Classifier(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         optimizer = self.trainer.optimizers[0]
-        self.updates = Updates(self.model, self.objective, optimizer, self.fit_params, len(self.train_split) * self.fit_params.epochs, self.device)
+        steps, layout = len(self.train_split) * self.fit_params.epochs, self.arrangement.layout(self.fit_params)
+        self.updates = Updates(self.model, self.objective, optimizer, self.fit_params, steps, self.device, layout)
         network = self.trainer.strategy.model
         assert network is not None
         self.arrangement.begin(self.updates, network, self.objective)
@@ -164,11 +165,11 @@ class Classifier(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         world = self.arrangement.world
-        train_loss, *validation = world.summed(torch.cat([self._validation.new_tensor([self.look()]), self._validation])).tolist()
+        train_loss, *validation = world.summed(torch.cat([self._validation.new_tensor([self._losses.look()]), self._validation])).tolist()
         images, right, summed_loss = validation
         row = Epoch(self.current_epoch, train_loss / len(self.train_split), summed_loss / images, right / images)
         if not row.val_loss < float("inf"):  # so put, it holds for what is no number too
-            raise NotFiniteError(self.position.step, row.val_loss)
+            raise NotFiniteError(self.position.step - 1, row.val_loss)
         self.history.append(row)
         if self._best is None or row.score > self._best[0].score:
             self._best = row, self.arrangement.whole(self.updates.validated)
@@ -176,29 +177,26 @@ class Classifier(pl.LightningModule):
         if patience is not None and row.epoch - self._best[0].epoch >= patience:
             self.trainer.should_stop = True
 
-    def look(self) -> float:
-        """The losses of this epoch so far, summed.
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps, in the first process; every process takes part.
 
         Raises:
-            NotFiniteError: one of them.
+            NotFiniteError: one of the losses.
         """
-        return self._losses.look()
-
-    def course(self) -> dict[str, Any]:
-        """Where the training stands, as a checkpoint keeps it; every process takes part, for each has losses of its own."""
-        best = None if self._best is None else [list(astuple(self._best[0])), self._best[1]]
-        return {
+        row, weights = self._best or (None, {})
+        course = {
             "position": [self.position.epoch, self.position.step],
-            "losses": self.arrangement.everyones(self.look()),
+            "losses": self.arrangement.everyones(self._losses.look()),
             "history": [list(astuple(row)) for row in self.history],
-            "best": best,
+            "best": None if row is None else list(astuple(row)),
         }
+        return {"course": course, "best": weights, "updates": self.arrangement.state(self.updates)}
 
     def restore_best(self) -> Epoch:
-        """Give `model` the weights of its best epoch, and return that epoch."""
+        """Give `model` the weights of its best epoch, which the first process has, and return that epoch."""
         assert self._best is not None, "nothing was trained"
         row, state = self._best
-        self.model.load_state_dict(state)
+        self.model.load_state_dict(self.arrangement.world.firsts(state))
         return row
 
 

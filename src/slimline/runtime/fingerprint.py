@@ -27,12 +27,15 @@ class Identity:
         execution: digest of code, parameters and raw data of the whole pipeline, equal for all its stages.
         commit: git commit, None outside of git.
         dirty: whether tracked files differ from that commit.
+        places: files and folders that the stage depends on.
+        stamps: of the files there.
     """
 
     fingerprint: str
     execution: str
     commit: str | None
     dirty: bool
+    places: tuple[Path, ...]
     stamps: Mapping[Path, Stamp]
 
     def changed(self, stage: str, paths: Paths) -> str:
@@ -40,7 +43,8 @@ class Identity:
 
         Only where a file was written since is DVC asked again: that takes half a second.
         """
-        touched = sorted(path for path, stamp in _stamps(self.stamps).items() if stamp != self.stamps[path])
+        now = _stamps(self.places)
+        touched = sorted(path for path in now.keys() | self.stamps.keys() if now.get(path) != self.stamps.get(path))
         if not touched or identify(stage, paths).fingerprint == self.fingerprint:
             return ""
         names = [os.path.relpath(path, paths.root) for path in touched]
@@ -63,12 +67,12 @@ def identify(stage: str, paths: Paths) -> Identity:
             own = [entry for entry in family if _name(entry) == stage]
             if own:
                 made = {out.fs_path for entry in family for out in entry.outs}
-                stamps = _stamps(_files(Path(dependency.fs_path) for entry in own for dependency in entry.deps))
-                return Identity(_digest(own, set(), repo.root_dir), _digest(family, made, repo.root_dir), commit, dirty, stamps)
+                places = tuple(Path(dependency.fs_path) for entry in own for dependency in entry.deps)
+                return Identity(_digest(own, set(), repo.root_dir), _digest(family, made, repo.root_dir), commit, dirty, places, _stamps(places))
     except NotDvcRepoError:
         pass
     text = paths.params.read_text()
-    return Identity(_sha256([stage, text]), _sha256([text]), commit, dirty, _stamps([paths.params]))
+    return Identity(_sha256([stage, text]), _sha256([text]), commit, dirty, (paths.params,), _stamps([paths.params]))
 
 
 def _files(places: Iterable[Path]) -> Iterator[Path]:
@@ -77,9 +81,9 @@ def _files(places: Iterable[Path]) -> Iterator[Path]:
         yield from (file for file in place.rglob("*") if file.is_file() and "__pycache__" not in file.parts) if place.is_dir() else [place]
 
 
-def _stamps(files: Iterable[Path]) -> dict[Path, Stamp]:
+def _stamps(places: Iterable[Path]) -> dict[Path, Stamp]:
     stamps = {}
-    for file in files:
+    for file in _files(places):
         try:
             status = file.stat()
             stamps[file] = (status.st_mtime_ns, status.st_size)

@@ -51,7 +51,9 @@ def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, 
     images, held_out = (resident(load_split(prepared, split), arrangement.device, settings.hardware.resident_mb) for split in ("train", "validation"))
     if params.batch_size > len(images):
         raise SlimlineError(f"fit.batch_size is {params.batch_size}, but the training split has {len(images)} images; lower it")
-    _type(module, params)
+    if params.precision == 64:
+        module.double()
+    module.to(memory_format=arrangement.layout(params))  # type: ignore[call-overload]
     mix = None if params.mix is None else Mixing(params.mix, len(describe(prepared).classes))
     train = Shuffled(images, params.batch_size, settings.seed, params.augment, mix, views=params.views, **arrangement.share)
     module.prepare(arrangement, train, resumed)
@@ -115,20 +117,13 @@ def arranged(params: Fit, settings: Settings, objective: Objective) -> Arrangeme
     return arrangement
 
 
-def _type(module: Classifier, params: Fit) -> None:
-    """Give weights the type they are trained in."""
-    if params.precision == 64:
-        module.double()
-    if params.channels_last:
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
 def _undefined(error: NotFiniteError, module: Classifier, checkpoints: Checkpoints | None) -> SlimlineError:
     newest = checkpoints.newest if checkpoints is not None else None
     kept = f"the last good checkpoint is {newest}" if newest else "no checkpoint was due yet"
+    rate = module.updates.rate(module.current_epoch * len(module.train_split) + error.step)
     return SlimlineError(
         f"the loss became {error.value} in epoch {module.current_epoch + 1} at step {error.step + 1}, at a learning rate of "
-        f"{module.updates.rate:.3g}; nothing of it was saved ({kept}); lower fit.optimizer.lr, or set fit.clip_norm"
+        f"{rate:.3g}; nothing of it was saved ({kept}); lower fit.optimizer.lr, or set fit.clip_norm"
     )
 
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -26,25 +27,48 @@ class Keeper(pl.Callback):
         self.checkpoints = checkpoints
         self.tracker, self.name = tracker, name
         self._bar: Any = None
+        self._asked = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
         # Lightning's own handler of SIGTERM, set a moment ago, exits with 0 from a validation and has processes exchange at different places.
         STOP.listen_again()
         shown = pl_module.arrangement.world.first and sys.stderr.isatty() and "CI" not in os.environ
-        updates = pl_module.updates
-        self._bar = tqdm(total=updates.steps, initial=updates.done, desc=self.name, unit="step", disable=not shown, dynamic_ncols=True)
+        updates, several = pl_module.updates, pl_module.arrangement.updates_a_step
+        self._bar = tqdm(total=updates.steps * several, initial=updates.done, desc=self.name, unit="step", disable=not shown, dynamic_ncols=True)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         if batch is None:  # a step that was made before
             return
         assert isinstance(pl_module, Classifier)
-        self._bar.update()
-        first = pl_module.arrangement.world.first
-        wish = END if STOP.signum is not None else SAVE if first and self.checkpoints is not None and self.checkpoints.due else 0
-        agreed = pl_module.arrangement.agree(wish)
+        self._bar.update(pl_module.updates.done - self._bar.n)
+        self._heed(pl_module, pl_module.arrangement.agree, self._wish(pl_module))
+
+    # A validation may take longer than a signal leaves time for.
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Classifier)
+        self._heed(pl_module, pl_module.arrangement.meet, self._wish(pl_module))
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        assert isinstance(pl_module, Classifier)
+        self._heed(pl_module, pl_module.arrangement.meet, 0 if STOP.signum is None else END)
+
+    def _wish(self, module: Classifier) -> int:
+        if STOP.signum is not None:
+            return END
+        # Asked for once: others may learn of it a step later, when it is as due as before.
+        if self._asked or self.checkpoints is None or not module.arrangement.world.first or not self.checkpoints.due:
+            return 0
+        self._asked = True
+        return SAVE
+
+    def _heed(self, module: Classifier, agreement: Callable[[int], int], wish: int) -> None:
+        agreed = agreement(wish)
         if agreed:
-            self.save(pl_module)
+            self.save(module)
+            self._asked = False
         if agreed == END:
             raise Stopped(STOP.signum or 15)
 
@@ -62,8 +86,6 @@ class Keeper(pl.Callback):
 
     def save(self, module: Classifier) -> None:
         """Write a checkpoint; every process takes part, the first one writes."""
-        updates = module.arrangement.state(module.updates)
-        course = module.course()
+        state = module.state()
         if self.checkpoints is not None and module.arrangement.world.first:
-            epoch, step = course["position"]
-            self.checkpoints.save(epoch, step, {"course": course, "updates": updates})
+            self.checkpoints.save(module.position.epoch, module.position.step, state)

@@ -21,6 +21,9 @@ POLL = 0.05
 PARTING = 2.0
 """Seconds that the others get after one has failed: time to say the same, should they have found it out by themselves."""
 
+STOPPED = (128 + signal.SIGTERM, 128 + signal.SIGINT)
+"""Exit codes of a process that a signal has ended in an orderly way."""
+
 SUPERVISOR = "SLIMLINE_SUPERVISOR"
 """Process number of whoever started the ranks; they end when it does."""
 
@@ -60,7 +63,8 @@ def run_together(command: Sequence[str], ranks: int) -> int:
         failed = [(rank, process.returncode) for rank, process in enumerate(processes) if process.returncode not in (None, 0)]
         if heard:
             _send(processes, heard[0])
-        _await(processes, GRACE + 1 if heard else PARTING)
+        stopped = heard or any(code in STOPPED for _, code in failed)  # one that was asked to end by itself has told the others
+        _await(processes, GRACE + 1 if stopped else PARTING)
     finally:
         _send(processes, signal.SIGKILL)
         for process in processes:

@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 
+import psutil
+
 from slimline.paths import Paths, repository_root
 from slimline.runtime.locks import held
 from slimline.runtime.stopping import GRACE
@@ -71,9 +73,15 @@ def _tell(group: int, signum: int) -> None:
 
 
 def _lives(group: int) -> bool:
-    """Whether a process of `group` is left."""
+    """Whether a process of `group` is left; one that has ended, and for which nobody has asked, is none."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
         return False
-    return True
+    return any(_at_work(process, group) for process in psutil.process_iter())
+
+
+def _at_work(process: psutil.Process, group: int) -> bool:
+    with suppress(ProcessLookupError, psutil.NoSuchProcess):
+        return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
+    return False

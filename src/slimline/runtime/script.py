@@ -128,10 +128,11 @@ def _run(stage: str, params: Params, block: str, schema: type[Block], run: Run, 
     with clock.part("join"):
         world.join()
     with clock.part("identify"):
-        identity = identify(stage, paths) if world.first else None
+        identity = _identified(stage, paths, world)
     place = None
     if identity is not None:
         place = Place(paths.scratch / "checkpoints" / stage, key(identity.fingerprint, hardware, world), hardware.checkpoint_seconds)
+    place = world.firsts(place)
     settings = Settings(params.seed, hardware, world, place, clock)
     with clock.part("track"):
         tracker = _tracker(stage, params.block("tracking", Tracking), paths, identity) if identity is not None else MemoryTracker()
@@ -152,7 +153,7 @@ def _run(stage: str, params: Params, block: str, schema: type[Block], run: Run, 
             for file in (*made.files, *(lock for lock in paths.locks if lock.exists())):
                 tracker.artifact(file)
         tracker.metrics(made.metrics | {f"seconds/{name}": seconds for name, seconds in clock.seconds.items()})
-        if place is not None:
+        if place is not None and world.first:
             place.clear()
         status = "FINISHED"
     except Stopped:
@@ -160,6 +161,23 @@ def _run(stage: str, params: Params, block: str, schema: type[Block], run: Run, 
         raise
     finally:
         tracker.finish(status, last=last)
+
+
+def _identified(stage: str, paths: Paths, world: World) -> Identity | None:
+    """Who this run is, for the first process.
+
+    Raises:
+        SlimlineError: another machine has other code, parameters or data.
+    """
+    own = identify(stage, paths) if world.local_rank == 0 else None
+    fingerprints = world.everyones(None if own is None else own.fingerprint)
+    for rank, other in enumerate(fingerprints):
+        if other not in (None, fingerprints[0]):
+            raise SlimlineError(
+                f"{paths.root}: what {stage} depends on (code, parameters, data) differs between the machine of process 0 and that of "
+                f"process {rank}; bring both to the same commit and data"
+            )
+    return own if world.first else None
 
 
 def _refuse_what_changed(identity: Identity, stage: str, paths: Paths) -> None:

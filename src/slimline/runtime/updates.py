@@ -49,9 +49,19 @@ class Updates:
         fit: precision, clipping, schedule, average.
         steps: how many there will be: where the schedule ends.
         device: where `model` is.
+        layout: the order of images' numbers in memory.
     """
 
-    def __init__(self, model: nn.Module, objective: Objective, optimizer: torch.optim.Optimizer, fit: Fit, steps: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: torch.optim.Optimizer,
+        fit: Fit,
+        steps: int,
+        device: torch.device,
+        layout: torch.memory_format = torch.contiguous_format,
+    ) -> None:
         self.model, self.objective, self.optimizer = model, objective, optimizer
         self.fit = fit
         self.steps, self.done = steps, 0
@@ -62,8 +72,10 @@ class Updates:
         self.dtype = torch.float64 if fit.precision == 64 else torch.float32
         self.mixed = MIXED.get(fit.precision)
         self.device = device
-        self.layout = torch.channels_last if fit.channels_last else torch.contiguous_format
-        self.network = torch.compile(model) if fit.compile else model
+        self.layout = layout
+        # Each shape by itself: else the first batch of another size decides what the next ones are computed by, and a resumed run meets
+        # sizes in another order.
+        self.network = torch.compile(model, dynamic=False) if fit.compile else model
         self.scaler = torch.amp.GradScaler(device.type, enabled=fit.precision == 16)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.average = AveragedModel(model, multi_avg_fn=moving_average(fit.ema), use_buffers=True) if fit.ema is not None else None
@@ -74,10 +86,9 @@ class Updates:
         """The network that is validated and kept."""
         return self.model if self.average is None else self.average.module
 
-    @property
-    def rate(self) -> float:
-        """Learning rate of the next step (of the first group)."""
-        return float(self.optimizer.param_groups[0]["lr"])
+    def rate(self, step: int) -> float:
+        """Learning rate of step `step` of the whole training (of the first group)."""
+        return float(self.rates[0] * self.factor(min(step / self.steps, 1.0)))
 
     def set_rate(self) -> None:
         """The schedule's rate of the next step."""

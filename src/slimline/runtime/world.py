@@ -19,6 +19,9 @@ from slimline.errors import SlimlineError
 JOINING = timedelta(seconds=120)
 """How long processes wait for each other at the start."""
 
+WORKING = timedelta(minutes=30)
+"""How long they wait for each other later: the first one may write files, and measure, meanwhile. One that died is noticed at once."""
+
 
 @dataclass(frozen=True)
 class World:
@@ -77,7 +80,9 @@ class World:
         if cuda:
             torch.cuda.set_device(self.local_rank)
         try:
-            dist.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=JOINING)
+            store, rank, ranks = next(dist.rendezvous("env://", timeout=JOINING))
+            backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+            dist.init_process_group(backend, store=dist.PrefixStore("slimline", store), rank=rank, world_size=ranks, timeout=WORKING)
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
             advice = "free the port or set another MASTER_PORT" if "EADDRINUSE" in reason else "see whether all of them were started and reach it"

@@ -25,6 +25,6 @@ def run(params: Teacher, settings: Settings, paths: Paths, tracker: Tracker) -> 
     """Write `models/teacher/`, its curve and `metrics/train_teacher.json`."""
     data = describe(paths.prepared)
     manifest = Manifest(architecture=params.model, input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
-    module = TrainTeacher(fresh(manifest), params)
+    module = TrainTeacher(settings.seeded(fresh, manifest), params)
     fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="teacher")
     return leave("train_teacher", paths, settings, Trained("teacher", manifest, module.model, module.history))

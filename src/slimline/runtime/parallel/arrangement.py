@@ -13,6 +13,7 @@ from torch.distributed.tensor import DTensor
 from slimline.core.batch import Batch
 from slimline.core.objective import Objective
 from slimline.errors import SlimlineError
+from slimline.params.fit import Fit
 from slimline.params.hardware import Hardware
 from slimline.runtime.updates import Updates
 from slimline.runtime.world import World
@@ -49,6 +50,9 @@ class Arrangement:
         self.device = device_of(world, hardware)
         self._pending: tuple[dist.Work, Tensor] | None = None
 
+    updates_a_step: int = 1
+    """How many a batch makes."""
+
     @property
     def share(self) -> dict[str, int]:
         """Which part of each batch, and of the validation split, is this process's: `rank` and `ranks` of `data.batches`."""
@@ -76,6 +80,10 @@ class Arrangement:
         """The batches that this process trains on."""
         return train
 
+    def layout(self, fit: Fit) -> torch.memory_format:
+        """The order of images' and kernels' numbers in memory."""
+        return torch.channels_last if fit.channels_last else torch.contiguous_format
+
     def step_of(self, index: int) -> int:
         """Which step of the epoch Lightning's batch number `index` belongs to."""
         return index
@@ -101,22 +109,33 @@ class Arrangement:
         """
         if self.world.alone:
             return wish
-        known = 0
-        if self._pending is not None:
-            work, wishes = self._pending
-            work.wait()
-            known = int(wishes)
+        known = self._known()
         wishes = torch.tensor(wish)
         work = dist.all_reduce(wishes, op=dist.ReduceOp.MAX, async_op=True)
         assert work is not None
         self._pending = work, wishes
         return known
 
+    def meet(self, wish: int) -> int:
+        """The largest of everyone's `wish` now, those that are still under way among them; all wait for each other."""
+        if self.world.alone:
+            return wish
+        wishes = torch.tensor(max(wish, self._known()))
+        dist.all_reduce(wishes, op=dist.ReduceOp.MAX)
+        return int(wishes)
+
+    def _known(self) -> int:
+        """The wishes that were under way."""
+        if self._pending is None:
+            return 0
+        work, wishes = self._pending
+        self._pending = None
+        work.wait()
+        return int(wishes)
+
     def settle(self) -> None:
         """Wait for what is still under way between the processes."""
-        if self._pending is not None:
-            self._pending[0].wait()
-            self._pending = None
+        self._known()
 
     def equalize(self, updates: Updates) -> None:
         """Before a validation: what the processes hold of the same network becomes the same."""
@@ -145,8 +164,8 @@ class Arrangement:
         updates.load(self.world.firsts(state))
 
     def whole(self, model: nn.Module) -> dict[str, Tensor]:
-        """The complete state of `model`, on the processor; for every process."""
-        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+        """The complete state of `model`, on the processor, in the first process; nothing in the others. All take part."""
+        return {name: copied(tensor) for name, tensor in model.state_dict().items()} if self.world.first else {}
 
     def finish(self, model: nn.Module) -> nn.Module:
         """Training is over: `model` as it was before `lay_out`, complete, to be given its best weights."""
@@ -172,6 +191,10 @@ class Divided(Gathering, ABC):
 
     unfit = frozenset({"fit.ema", "fit.compile", "fit.precision bf16", "fit.precision 16"})  # each needs the whole network in each process
 
+    def layout(self, fit: Fit) -> torch.memory_format:
+        # Shares of weights, and activations on their way to another process, have one order.
+        return super().layout(fit) if self.world.alone else torch.contiguous_format
+
     def lay_out(self, model: nn.Module) -> None:
         if self.world.alone:
             return
@@ -195,6 +218,11 @@ class Divided(Gathering, ABC):
 
     def report(self) -> dict[str, float]:
         return {} if self.world.alone else {"largest_share_of_parameters": max(self.world.everyones(self._held))}
+
+
+def copied(tensor: Tensor) -> Tensor:
+    """A copy of `tensor` on the processor."""
+    return tensor.detach().to("cpu", copy=True)
 
 
 def held_bytes(model: nn.Module) -> int:

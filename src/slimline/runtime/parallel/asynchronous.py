@@ -1,8 +1,8 @@
 """Asynchronous gradient descent over a parameter server (Dean et al., "Large Scale Distributed Deep Networks", 2012: Downpour SGD)."""
 
 import multiprocessing
+import os
 import secrets
-import socket
 from collections import deque
 from collections.abc import Iterator
 from multiprocessing.connection import Client, Connection
@@ -11,14 +11,14 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from slimline.core.batch import Batch
 from slimline.core.objective import Objective
 from slimline.data.shuffled import Shuffled
 from slimline.params.hardware import Hardware
-from slimline.runtime.parallel.arrangement import Arrangement
-from slimline.runtime.parallel.server import CLAIM, LOAD, OPEN, PULL, PUSH, REPORT, STATE, Group, at_once, hear, serve, tell
+from slimline.runtime.parallel.arrangement import END, Arrangement
+from slimline.runtime.parallel.server import CLAIM, LOAD, OPEN, PULL, PUSH, REPORT, STATE, WISH, Group, at_once, hear, serve, tell
+from slimline.runtime.parallel.vector import spread, vector
 from slimline.runtime.updates import Updates
 from slimline.runtime.world import World
 
@@ -38,15 +38,17 @@ class Asynchronous(Arrangement):
 
     def __init__(self, world: World, hardware: Hardware) -> None:
         super().__init__(world, hardware)
+        self.updates_a_step = world.ranks
         self._claimed: deque[int] = deque()
         self._version = 0
+        self._ticket = 0
         self._agreed = 0
-        self._wish = 0
         self._tickets = 0
 
     def begin(self, updates: Updates, network: nn.Module, objective: Objective) -> None:
         self._updates = updates
-        host = socket.gethostname() if self.world.ranks > self.world.local_ranks else "127.0.0.1"
+        # The first process's machine is where all have met; its own name may lead elsewhere.
+        host = os.environ["MASTER_ADDR"] if self.world.ranks > self.world.local_ranks else "127.0.0.1"
         meeting: Any = None
         if self.world.first:
             groups = [
@@ -57,12 +59,12 @@ class Asynchronous(Arrangement):
         if updates.average is not None:
             # The server's order is the optimizer's; weights of the objective have no average, so that their place is filled by themselves.
             twins = dict(zip(map(id, updates.model.parameters()), updates.average.module.parameters(), strict=True))
-            self._averaged = [twins.get(id(p), p.detach().clone()) for p in updates.parameters]
+            self._averaged: list[Tensor] = [twins.get(id(p), p.detach().clone()) for p in updates.parameters]
         address, key = self.world.firsts(meeting)
         self._server: Connection[Any, Any] = Client(address, authkey=key)
         at_once(self._server)
         if self.world.first:
-            self._ask(LOAD, {"updates": None, "vector": parameters_to_vector(updates.parameters).detach().cpu()})
+            self._ask(LOAD, {"vector": vector(updates.parameters).cpu()})
             self._ask(OPEN, self._tickets)
         self._everyone()
         self._pull()
@@ -73,46 +75,51 @@ class Asynchronous(Arrangement):
     def claims(self) -> Iterator[tuple[int, int]]:
         """Step and part of what this worker is to do next, until the epoch's are all taken."""
         while (ticket := self._ask(CLAIM, None)) is not None:
-            step, part = divmod(ticket, self.world.ranks)
-            self._claimed.append(step)
-            yield step, part
+            self._claimed.append(ticket)
+            yield divmod(ticket, self.world.ranks)
 
     def open(self, tickets: int) -> None:
         """An epoch of so many parts begins."""
         self._tickets = tickets
 
     def step_of(self, index: int) -> int:
-        return self._claimed.popleft()
+        self._ticket = self._claimed.popleft()
+        return self._ticket // self.world.ranks
 
     def step(self, updates: Updates, batch: Batch, weight: float, backward: Any) -> Tensor:
         loss = updates.loss(batch)
         backward(loss if weight == 1.0 else loss * weight)
-        gradient = torch.cat([p.grad.flatten() if p.grad is not None else torch.zeros_like(p).flatten() for p in updates.parameters])
+        gradient = vector(p.grad if p.grad is not None else torch.zeros_like(p) for p in updates.parameters)
         updates.optimizer.zero_grad()
-        self._take(self._ask(PUSH, (self._version, self._wish, gradient.cpu())))
+        self._take(self._ask(PUSH, (self._version, self._ticket, gradient.cpu())))
         return loss.detach()
 
     def agree(self, wish: int) -> int:
-        self._wish = wish
-        # A checkpoint of the server's weights is the first process's affair; the end is everyone's.
-        return max(wish, self._agreed)
+        if wish == END:
+            self._agreed = self._ask(WISH, wish)
+        # A checkpoint of the server's weights is the first process's affair. The end is everyone's: who has nothing left to do waits for
+        # the others where they meet, and learns of it there.
+        return self.meet(END) if self._agreed == END else wish
 
     def equalize(self, updates: Updates) -> None:
         self._everyone()
         if self.world.first:
             self._ask(OPEN, self._tickets)
         self._pull()
+        if updates.average is not None:  # the server averages weights; statistics of batch norms it has none
+            for average, value in zip(updates.average.module.buffers(), updates.model.buffers(), strict=True):
+                average.copy_(value)
         self.share_buffers(updates)
 
     def everyones(self, value: float) -> list[float]:
-        return [value] * self.world.ranks  # nobody waits for the others to tell theirs
+        return [value] * self.world.ranks  # nobody waits for the others to tell theirs: the first one's stands for them
 
     def state(self, updates: Updates) -> dict[str, Any]:
-        return {**updates.state(), **self._ask(STATE, None)} if self.world.first else {}
+        return {**updates.state(), "server": self._ask(STATE, None)} if self.world.first else {}
 
     def load(self, updates: Updates, state: dict[str, Any] | None) -> None:
         if state is not None:
-            self._ask(LOAD, {"updates": state["server"], "vector": state["vector"], "next": state["next"]})
+            self._ask(LOAD, state["server"])
         shared = self.world.firsts(None if state is None else {name: state[name] for name in ("model", "objective", "average")})
         updates.model.load_state_dict(shared["model"])
         updates.objective.load_state_dict(shared["objective"])
@@ -140,12 +147,12 @@ class Asynchronous(Arrangement):
         self._take(self._ask(PULL, None))
 
     def _take(self, answer: tuple[int, int, Tensor, Tensor | None]) -> None:
-        self._version, self._agreed, vector, average = answer
+        self._version, self._agreed, weights, average = answer
         updates = self._updates
-        vector_to_parameters(vector.to(self.device), updates.parameters)
+        spread(weights.to(self.device), updates.parameters)
         updates.done = self._version
         if average is not None:
-            vector_to_parameters(average.to(self.device), self._averaged)
+            spread(average.to(self.device), self._averaged)
 
 
 class _Claims:

@@ -8,7 +8,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
-from slimline.runtime.parallel.arrangement import Divided
+from slimline.runtime.parallel.arrangement import Divided, copied
 from slimline.runtime.updates import Updates
 
 UNIT = 0.25
@@ -31,17 +31,19 @@ class Fsdp(Divided):
         self.share_buffers(updates)
 
     def state(self, updates: Updates) -> dict[str, Any]:
-        return super().state(updates) if self.world.alone else {"parts": self.world.gathered(_local(updates.state()))}
+        return {"parts": self.world.gathered(_local(updates.state()))}
 
     def load(self, updates: Updates, state: dict[str, Any] | None) -> None:
-        if self.world.alone:
-            return super().load(updates, state)
         own = self.world.scattered(state["parts"] if state is not None else [])
         updates.load(_distributed(own, updates.state(), list(updates.parameters)))
-        return None
 
     def whole(self, model: nn.Module) -> dict[str, Tensor]:
-        return {name: (t.full_tensor() if isinstance(t, DTensor) else t).detach().to("cpu", copy=True) for name, t in model.state_dict().items()}
+        state = {}
+        for name, tensor in model.state_dict().items():
+            complete = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+            if self.world.first:
+                state[name] = copied(complete)
+        return state
 
 
 def units(module: nn.Module, limit: int) -> list[nn.Module]:

@@ -1,11 +1,11 @@
 """Local SGD (Stich, "Local SGD Converges Fast and Communicates Little", 2019; Lin et al., "Don't Use Large Mini-Batches, Use Local SGD", 2020)."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import Field
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.post_localSGD_hook import PostLocalSGDState, post_localSGD_hook
-from torch.distributed.algorithms.model_averaging.utils import average_parameters
 from torch.nn.parallel import DistributedDataParallel
 
 from slimline.core.batch import Batch
@@ -13,11 +13,9 @@ from slimline.core.objective import Objective
 from slimline.params.hardware import Hardware
 from slimline.runtime.parallel.arrangement import Gathering
 from slimline.runtime.parallel.ddp import Ddp
+from slimline.runtime.parallel.vector import spread, vector
 from slimline.runtime.updates import Updates
 from slimline.runtime.world import World
-
-EVERYONE: Any = None
-"""How torch names the group of all processes."""
 
 
 class LocalSgd(Gathering, Ddp):
@@ -44,7 +42,7 @@ class LocalSgd(Gathering, Ddp):
     def step(self, updates: Updates, batch: Batch, weight: float, backward: Any) -> Tensor:
         loss = super().step(updates, batch, weight, backward)
         if not self.world.alone and updates.done >= self.warm_up and (updates.done - self.warm_up) % self.period == 0:
-            average_parameters(iter(updates.parameters), EVERYONE)
+            self._average(updates.parameters)
         return loss
 
     def load(self, updates: Updates, state: Any) -> None:
@@ -55,7 +53,11 @@ class LocalSgd(Gathering, Ddp):
     def equalize(self, updates: Updates) -> None:
         if self.world.alone:
             return
-        averaged = [updates.model] if updates.average is None else [updates.model, updates.average.module]
-        for model in averaged:  # a list: all processes must go through them in the same order
-            average_parameters(iter([p for p in model.parameters() if p.requires_grad]), EVERYONE)
+        self._average(updates.parameters)
+        if updates.average is not None:
+            self._average(updates.average.module.parameters())
         super().equalize(updates)
+
+    def _average(self, weights: Iterable[Tensor]) -> None:
+        weights = list(weights)
+        spread(self.world.summed(vector(weights)) / self.world.ranks, weights)

@@ -14,7 +14,7 @@ from slimline.core.batch import Batch
 from slimline.core.objective import Objective
 from slimline.errors import SlimlineError
 from slimline.params.hardware import Hardware
-from slimline.runtime.parallel.arrangement import READS_LAYERS, Divided
+from slimline.runtime.parallel.arrangement import READS_LAYERS, Divided, copied
 from slimline.runtime.updates import Updates
 from slimline.runtime.world import World
 
@@ -90,7 +90,7 @@ class Pipeline(Divided):
     def _schedule(self, shape: tuple[int, ...], parts: int) -> ScheduleGPipe:
         if shape not in self._schedules:  # a pipeline is made for one shape
             assert self._part is not None
-            stage = PipelineStage(self._part, self.world.rank, self.world.ranks, self.device)
+            stage = PipelineStage(_Probed(self._part), self.world.rank, self.world.ranks, self.device)
             self._schedules[shape] = ScheduleGPipe(stage, n_microbatches=parts, loss_fn=self._loss)
         return self._schedules[shape]
 
@@ -127,12 +127,34 @@ class Pipeline(Divided):
         return values
 
     def whole(self, model: nn.Module) -> dict[str, Tensor]:
-        own = super().whole(model)
         if self.world.alone:
-            return own
-        parts = self.world.everyones({name: tensor for name, tensor in own.items() if name in self._owned})
+            return super().whole(model)
+        own = model.state_dict()
+        parts = self.world.gathered({name: copied(tensor) for name, tensor in own.items() if name in self._owned})
         merged = {name: tensor for part in parts for name, tensor in part.items()}
-        return {name: merged.get(name, tensor) for name, tensor in own.items()}
+        return {name: merged[name] if name in merged else copied(tensor) for name, tensor in own.items()} if self.world.first else {}
+
+
+class _Probed(nn.Module):
+    """A stretch of layers for one schedule, which calls it once beforehand on numbers that nobody has set, to learn shapes.
+
+    That call leaves no trace: neither in the statistics of batch norms nor in what dropout draws next.
+    """
+
+    def __init__(self, part: nn.Module) -> None:
+        super().__init__()
+        self.part = part
+        self._probed = False
+
+    def forward(self, values: Tensor) -> Tensor:
+        result: Tensor
+        if self._probed:
+            result = self.part(values)
+            return result
+        self._probed = True
+        with torch.random.fork_rng():
+            result = torch.func.functional_call(self.part, {name: buffer.clone() for name, buffer in self.part.named_buffers()}, (values,))
+        return result
 
 
 def cut(model: nn.Module, parts: int) -> list[nn.Module]:

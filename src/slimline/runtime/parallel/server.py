@@ -3,7 +3,7 @@
 import os
 import pickle
 import socket
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Listener, wait
@@ -11,16 +11,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from slimline.params.fit import Fit
 from slimline.registry import build
 from slimline.runtime.objectives import LabelsAlone
 from slimline.runtime.optimizers import OPTIMIZERS
-from slimline.runtime.parallel.arrangement import END
+from slimline.runtime.parallel.vector import spread, vector
+from slimline.runtime.stopping import end_with
 from slimline.runtime.updates import Updates
 
-PULL, PUSH, CLAIM, OPEN, STATE, LOAD, REPORT = "pull", "push", "claim", "open", "state", "load", "report"
+PULL, PUSH, WISH, CLAIM, OPEN, STATE, LOAD, REPORT = "pull", "push", "wish", "claim", "open", "state", "load", "report"
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ class Server:
         optimizer = build(OPTIMIZERS, fit.optimizer, settings)
         # It applies gradients that others compute, so any objective without parameters will do.
         self.updates = Updates(self.weights, LabelsAlone(0.0), optimizer, fit.model_copy(update={"compile": False}), updates, torch.device("cpu"))
-        self.next, self.tickets = 0, 0
+        self.left: deque[int] = deque()
+        self.claimed: set[int] = set()  # and not yet pushed
         self.wish = 0
         self.staleness: Counter[int] = Counter()
 
@@ -65,6 +66,7 @@ class Server:
         answers: dict[str, Callable[[Any], Any]] = {
             PULL: self._pull,
             PUSH: self._push,
+            WISH: self._wish,
             CLAIM: self._claim,
             OPEN: self._open,
             STATE: self._state,
@@ -75,13 +77,13 @@ class Server:
 
     def _pull(self, _content: None) -> tuple[int, int, Tensor, Tensor | None]:
         average = self.updates.average
-        moved = None if average is None else parameters_to_vector(average.module.parameters()).detach()
-        return self.updates.done, self.wish, parameters_to_vector(self.updates.parameters).detach(), moved
+        moved = None if average is None else vector(average.module.parameters())
+        return self.updates.done, self.wish, vector(self.updates.parameters), moved
 
     def _push(self, content: tuple[int, int, Tensor]) -> tuple[int, int, Tensor, Tensor | None]:
-        version, wish, gradient = content
+        version, ticket, gradient = content
         self.staleness[self.updates.done - version] += 1
-        self.wish = max(self.wish, wish if wish == END else 0)
+        self.claimed.discard(ticket)
         offset = 0
         for parameter in self.updates.parameters:
             parameter.grad = gradient[offset : offset + parameter.numel()].view_as(parameter)
@@ -89,23 +91,31 @@ class Server:
         self.updates.apply()
         return self._pull(None)
 
+    def _wish(self, wish: int) -> int:
+        self.wish = max(self.wish, wish)
+        return self.wish
+
     def _claim(self, _content: None) -> int | None:
-        if self.next >= self.tickets:
+        if not self.left:
             return None
-        self.next += 1
-        return self.next - 1
+        self.claimed.add(ticket := self.left.popleft())
+        return ticket
 
     def _open(self, tickets: int) -> None:
-        self.next, self.tickets = 0, tickets
+        self.left, self.claimed = deque(range(tickets)), set()
 
     def _state(self, _content: None) -> dict[str, Any]:
-        return {"server": self.updates.state(), "vector": self._pull(None)[2], "next": self.next}
+        # What is claimed and not yet pushed is lost with who has claimed it, and is to be done again.
+        left = [*sorted(self.claimed), *self.left]
+        return {"updates": self.updates.state(), "left": left, "staleness": dict(self.staleness)}
 
     def _load(self, content: dict[str, Any]) -> None:
-        if content["updates"] is not None:
-            self.updates.load(content["updates"])
-            self.next = content["next"]
-        vector_to_parameters(content["vector"], self.updates.parameters)
+        """The state of an earlier server, or the weights to begin with."""
+        if "vector" in content:
+            spread(content["vector"], self.updates.parameters)
+            return
+        self.updates.load(content["updates"])
+        self.left, self.claimed, self.staleness = deque(content["left"]), set(), Counter(content["staleness"])
 
     def _report(self, _content: None) -> dict[int, int]:
         return dict(sorted(self.staleness.items()))
@@ -139,6 +149,7 @@ def serve(parent: Connection, host: str, key: bytes, workers: int, groups: list[
         updates: of the whole training.
     """
     os.setsid()  # out of reach of signals to the whole group: workers that are asked to end still want its weights
+    end_with([os.getppid()])
     torch.set_num_threads(1)
     server = Server(groups, fit, updates)
     with Listener((host, 0), backlog=workers, authkey=key) as listener:
