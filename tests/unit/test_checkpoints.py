@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -142,13 +143,17 @@ def test_a_disk_without_space_for_it_costs_one_line_and_not_the_earlier_one(numb
     assert loaded == {"place": [0, 5]}
 
 
-def test_success_leaves_no_checkpoint_of_any_key(tmp_path: Path) -> None:
+def test_success_leaves_no_checkpoint_of_its_key_and_none_of_another_that_is_long_forgotten(tmp_path: Path) -> None:
     place = Place(tmp_path / "stage", "one", 0.0)
-    saved(place.training("a").folder, (0, 1))
-    saved(Place(tmp_path / "stage", "two", 0.0).training("a").folder, (0, 1))
-    saved(Place(tmp_path / "another stage", "one", 0.0).training("a").folder, (0, 1))
+    forgotten = Place(tmp_path / "stage", "two", 0.0).training("a")
+    kept = (Place(tmp_path / "stage", "three", 0.0).training("a"), Place(tmp_path / "another stage", "one", 0.0).training("a"))
+    for one in (place.training("a"), forgotten, *kept):
+        saved(one.folder, (0, 1))
+    for path in (tmp_path / "stage" / "two").rglob("*"):
+        os.utime(path, (0, 0))
+    os.utime(tmp_path / "stage" / "two", (0, 0))
     place.clear()
-    assert [path.name for path in tmp_path.iterdir()] == ["another stage"]
+    assert sorted(tmp_path.rglob("*.checkpoint")) == sorted(one.files[0] for one in kept)
     place.clear()  # where nothing is, nothing happens
 
 

@@ -10,10 +10,23 @@ from typing import Any
 import psutil
 import pytest
 import torch
+from torch import nn
+from tqdm import tqdm
 
 import tiny
 import together
 from slimline.data.prepared import describe
+from slimline.params.fit import Fit
+from slimline.params.hardware import Hardware
+from slimline.runtime.checkpoints import Checkpoints
+from slimline.runtime.classifier import Classifier, Position
+from slimline.runtime.keeping import Keeper
+from slimline.runtime.losses import Losses
+from slimline.runtime.objectives import LabelsAlone
+from slimline.runtime.parallel.arrangement import Arrangement
+from slimline.runtime.updates import Updates
+from slimline.runtime.world import World
+from slimline.tracking.memory import MemoryTracker
 
 FIT: dict[str, Any] = {"epochs": 3, "batch_size": 16, "optimizer": {"name": "adamw", "lr": 0.01}, "schedule": {"name": "cosine"}}
 
@@ -31,6 +44,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "fsdp": {"hardware": {"strategy": {"name": "fsdp"}}},
     "pipeline": {"hardware": {"strategy": {"name": "pipeline"}}},
     "local_sgd": {"fit": {**FIT, "synchrony": {"name": "local_sgd", "period": 3}, "ema": 0.9}},
+    "compiled": {"fit": {**FIT, "channels_last": True, "compile": True}},
     "everyday": {"fit": {**FIT, **EVERYDAY, "ema": 0.9}},
     "everyday_local_sgd": {"fit": {**FIT, **EVERYDAY, "synchrony": {"name": "local_sgd", "period": 3}}},
     "everyday_fsdp": {"fit": {**FIT, "channels_last": True}, "hardware": {"strategy": {"name": "fsdp"}}, "model": RESIDUAL},
@@ -49,7 +63,8 @@ def stopped_and_resumed(folder: Path, prepared: Path, way: dict[str, Any], stopp
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("way", "stopped"), [("ddp", 0), ("ddp", 1), ("fsdp", 0), ("pipeline", 1), ("local_sgd", 0), *((way, 1) for way in WAYS if "everyday" in way)]
+    ("way", "stopped"),
+    [("ddp", 0), ("ddp", 1), ("fsdp", 0), ("pipeline", 1), ("local_sgd", 0), *((way, 1) for way in WAYS if way.startswith(("everyday", "compiled")))],
 )
 def test_a_signal_to_one_of_two_processes_stops_both_with_a_checkpoint_and_they_go_on_to_the_same_bytes(
     way: str, stopped: int, prepared: Path, tmp_path: Path
@@ -87,6 +102,34 @@ def test_a_parameter_server_that_dies_ends_its_worker_with_a_line_that_names_it(
     text, _ = worker.communicate(timeout=120)
     assert worker.returncode != 0
     assert "SlimlineError: process 0 of 1 lost touch with the parameter server" in text
+
+
+def test_a_checkpoint_that_is_due_is_asked_for_once_though_all_agree_a_step_later(tmp_path: Path) -> None:
+    class Later(Arrangement):
+        """Wishes are known after the next step, as those of several processes are."""
+
+        wishes = (0, 0)
+
+        def agree(self, wish: int) -> int:
+            self.wishes = (self.wishes[1], wish)
+            return self.wishes[0]
+
+        def state(self, updates: Updates) -> dict[str, Any]:
+            return {}
+
+    model, fit = nn.Linear(2, 2), Fit.model_validate(FIT)
+    module = Classifier(model, fit, LabelsAlone(0.0))
+    module.arrangement = Later(World(), Hardware(threads=1))
+    module.updates = Updates(model, module.objective, torch.optim.SGD(model.parameters(), 0.1), fit, 1, torch.device("cpu"))
+    module._losses = Losses()
+    checkpoints = Checkpoints(tmp_path, every=0.0)
+    keeper = Keeper(checkpoints, MemoryTracker(), "training")
+    keeper._bar = tqdm(disable=True)
+    for step in range(7):
+        module.position = Position(0, step)
+        keeper.on_train_batch_end(None, module, None, "a batch", step)  # type: ignore[arg-type]
+        saved = sorted(int(file.stem.rpartition("-")[2]) for file in checkpoints.files)
+        assert saved == [step for step in (1, 3, 5) if step <= module.position.step][-2:]
 
 
 VALIDATING = """

@@ -122,6 +122,12 @@ def test_a_signal_reaches_all_of_them(number: signal.Signals) -> None:
     assert not any(one.is_running() for one in processes)
 
 
+def test_a_signal_to_one_of_them_leaves_the_others_the_time_to_end_in_an_orderly_way() -> None:
+    body = 'time.sleep(0.5) or sys.exit(143) if rank == "1" else (time.sleep(4), say("kept"), sys.exit(143))'
+    code, said, _ = run(2, body)
+    assert (code, said) == (143, ["kept"])
+
+
 def test_one_that_does_not_heed_a_signal_is_killed() -> None:
     process = start(2, "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nsay('up', os.getpid())\ntime.sleep(60)")
     processes = up(process, 2)

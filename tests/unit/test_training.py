@@ -249,9 +249,9 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before_it_and_no_byt
 def test_a_loss_that_is_no_number_ends_the_training_with_step_and_rate_and_saves_nothing(prepared: Path, tmp_path: Path) -> None:
     here = Settings(seed=0, hardware=Hardware(threads=1), place=Place(tmp_path, "key", every=1e9))
     with pytest.raises(
-        SlimlineError, match=r"the loss became (nan|inf) in epoch 1 at step \d+, at a learning rate of 1e\+30.*no checkpoint was due yet"
+        SlimlineError, match=r"the loss became (nan|inf) in epoch 1 at step 2, at a learning rate of 9.7e\+29.*no checkpoint was due yet"
     ):
-        trained(prepared, here=here, optimizer={"name": "sgd", "lr": 1e30})
+        trained(prepared, here=here, optimizer={"name": "sgd", "lr": 1e30}, schedule={"name": "cosine"})
     assert not list(tmp_path.rglob("*.checkpoint"))
 
 

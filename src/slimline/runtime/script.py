@@ -79,8 +79,9 @@ def _start(stage: str, block: str, schema: type[Block], run: Run, workspace: Pat
     world = World.of(os.environ)
     params = load(paths.params)
     hardware = params.block("hardware", Hardware)
-    _refuse_what_is_not_there(hardware, world)
-    if not together and not world.first:
+    if together:
+        _refuse_what_is_not_there(hardware, world)
+    elif not world.first:
         return
     # Not even a process that nobody waits for any more may be at the same stage.
     lock = held(paths.scratch / f"{stage}.lock", f"{stage} in {paths.root}", patience=LOCK_PATIENCE)
