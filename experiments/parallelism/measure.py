@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pictures
 import tables
 import torch
 
@@ -26,7 +27,7 @@ from slimline.data.sources.digits import digits
 from slimline.data.sources.images import images
 from slimline.data.sources.item import Item
 from slimline.evaluation.latency import machine
-from slimline.files import whole_folder, write_json, write_text
+from slimline.files import whole_folder, write_bytes, write_json, write_text
 from slimline.params.data import Data
 from slimline.runtime.fingerprint import git_state
 from slimline.runtime.launch import run_together
@@ -164,10 +165,12 @@ def run(cells: list[Cell], folders: dict[str, Path], results: Path, ranks: int) 
 
 
 def record(results: Path) -> None:
-    """Write the tables of README.md."""
+    """Write the tables and the pictures of README.md."""
     values = json.loads(results.read_text())
     readme = HERE / "README.md"
     write_text(readme, tables.renewed(readme.read_text(), values))
+    write_bytes(HERE / "synchrony.png", pictures.synchrony(values))
+    write_bytes(HERE / "speed.png", pictures.speed(values))
 
 
 def main() -> int:

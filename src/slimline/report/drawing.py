@@ -2,8 +2,9 @@
 
 import re
 import warnings
-from collections.abc import Callable
-from io import StringIO
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from io import BytesIO, StringIO
 
 import matplotlib
 from matplotlib import style
@@ -11,6 +12,8 @@ from matplotlib.figure import Figure
 
 WIDTH = 4.9
 """Inches: about a phone's width, so that text shrinks little there; wider pages set figures side by side."""
+
+DPI = 130
 
 INK = "#010203"
 """Stands for the page's own text colour until the SVG is written; no figure uses it for anything else."""
@@ -63,16 +66,30 @@ def svg(draw: Callable[[Figure], None], *, name: str, height: float) -> str:
         name: unique on a page; it goes before every id, since several figures share one document.
         height: inches.
     """
+    text = StringIO()
+    with _figure(WIDTH, height) as figure:
+        draw(figure)
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return _inline(text.getvalue(), name)
+
+
+def png(draw: Callable[[Figure], None], *, width: float, height: float) -> bytes:
+    """What `draw` puts on an empty figure as a picture for a README, on white. Sizes are in inches."""
+    content = BytesIO()
+    with _figure(width, height) as figure:
+        draw(figure)
+        figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
+    return content.getvalue()
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Figure]:
     with matplotlib.rc_context(), warnings.catch_warnings():
         # The user's own matplotlibrc must not change the report.
         style.use(["default", _STYLE])
         # The browser has the glyphs that the drawing font lacks; only the width of such a text is a guess.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
-        draw(figure)
-        text = StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _inline(text.getvalue(), name)
+        yield Figure(figsize=(width, height), layout="constrained")
 
 
 def _inline(text: str, name: str) -> str:
