@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from slimline.core.batch import Batch
+from slimline.core.labels import known
 from slimline.data.augment import AUGMENTATIONS
 from slimline.data.augment.draws import Draws
 from slimline.data.batches import scaled
@@ -139,6 +140,7 @@ class Shuffled:
 
 
 def shares(labels: Int64[Tensor, " pairs"], weight: Float[Tensor, " batch"], classes: int) -> Float[Tensor, "batch classes"]:
-    """weight · label + (1 - weight) · partner's label; `labels` holds those of the batch, then those of its partners."""
-    own, partners = F.one_hot(labels, classes).chunk(2)
-    return weight[:, None] * own + (1 - weight[:, None]) * partners
+    """weight · label + (1 - weight) · partner's label, unknown where one of them is; `labels` holds the batch's, then its partners'."""
+    own, partners = F.one_hot(labels.clamp(min=0), classes).chunk(2)
+    labelled = torch.stack(known(labels).chunk(2)).all(0)
+    return (weight[:, None] * own + (1 - weight[:, None]) * partners) * labelled[:, None]

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from slimline.core.labels import Labels
+from slimline.core.labels import Labels, cross_entropy
 from slimline.distillation.loss import Loss, Response, Shapes
 
 
@@ -21,6 +21,7 @@ def soft_hard(
 ) -> Float[Tensor, ""]:
     """alpha · T² · KL(softmax(teacher / T) ‖ softmax(student / T)) + (1 - alpha) · cross-entropy(student, labels), batch means.
 
+    The soft term is a mean over all images, the hard one over the labelled ones.
     T² keeps the soft term's gradient at the hard term's size when the temperature changes (the paper's section 2).
     """
     soft = F.kl_div(
@@ -29,7 +30,7 @@ def soft_hard(
         log_target=True,
         reduction="batchmean",
     )
-    return alpha * temperature**2 * soft + (1 - alpha) * F.cross_entropy(student_logits, labels)
+    return alpha * temperature**2 * soft + (1 - alpha) * cross_entropy(student_logits, labels)
 
 
 class SoftHard(Loss):
