@@ -17,6 +17,7 @@ from slimline.artifacts import Manifest
 from slimline.data.prepare.arrays import Prepared, prepare
 from slimline.data.prepare.divide import SPLITS
 from slimline.data.sources.item import Item, Membership
+from slimline.distillation import LOSSES
 from slimline.models import MODELS
 from slimline.models.network import network
 from slimline.models.norms import BATCH, NORMS
@@ -66,6 +67,12 @@ def model_spec(name: str) -> dict[str, Any]:
 
 def loss_spec(name: str) -> dict[str, Any]:
     return {"name": name, **LOSS.get(name, {})}
+
+
+def teaching_spec(name: str) -> dict[str, Any]:
+    """The spec of a loss that stands alone: a comparison of layers has the labels beside it."""
+    spec = loss_spec(name)
+    return spec if find(LOSSES, name).teaches_logits else {"name": "sum", "terms": [[1.0, spec], [1.0, {"name": "labels"}]]}  # type: ignore[attr-defined]
 
 
 def manifest(name: str = "mobilenet", *, channels: int = 1, size: int = 8, classes: int = 3) -> Manifest:

@@ -4,5 +4,13 @@ from slimline.registry import Table
 
 LOSSES: Table = {
     "soft_hard": "slimline.distillation.soft_hard:SoftHard",
+    "hard": "slimline.distillation.hard:Hard",
+    "dkd": "slimline.distillation.dkd:DKD",
+    "labels": "slimline.distillation.labels:LabelsTerm",
+    "hint": "slimline.distillation.hint:Hint",
+    "attention": "slimline.distillation.attention:Attention",
+    "relational": "slimline.distillation.relational:Relational",
+    "similarity": "slimline.distillation.similarity:Similarity",
+    "contrastive": "slimline.distillation.contrastive:Contrastive",
     "sum": "slimline.distillation.sum:Sum",
 }

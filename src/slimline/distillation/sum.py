@@ -28,6 +28,7 @@ class Sum(Loss):
         losses: list[Loss] = [build(LOSSES, spec, student, teacher) for _, spec in terms]  # type: ignore[attr-defined]
         self.losses = nn.ModuleList(losses)
         self.pairs = tuple(pair for loss in losses for pair in loss.pairs)
+        self.teaches_logits = any(loss.teaches_logits for loss in losses)
 
     def forward(self, student: Response, teacher: Response, labels: Labels) -> Float[Tensor, ""]:
         losses = [weight * loss(student, teacher, labels) for weight, loss in zip(self.weights, self.losses, strict=True)]

@@ -15,6 +15,7 @@ from slimline.core.objective import Network, Objective
 from slimline.distillation import LOSSES
 from slimline.distillation.layers import overheard, shapes
 from slimline.distillation.loss import Loss, Response
+from slimline.errors import SlimlineError
 from slimline.registry import Spec, build
 
 
@@ -32,13 +33,18 @@ class Taught(Objective):
         input_shape: of an image that both take: channels, height, width.
 
     Raises:
-        SlimlineError: a loss that does not fit the two.
+        SlimlineError: a loss that does not fit the two, or that teaches no logits.
     """
 
     def __init__(self, student: nn.Module, teacher: nn.Module, loss: Spec, input_shape: tuple[int, int, int]) -> None:
         super().__init__()
         self._outside = (student, teacher.requires_grad_(False).eval())  # in a tuple, which torch does not look into
         self.loss: Loss = build(LOSSES, loss, shapes(student, input_shape), shapes(teacher, input_shape))
+        if not self.loss.teaches_logits:
+            raise SlimlineError(
+                f"loss {loss['name']} compares layers alone, so the student would never learn to name a class; make it a term of sum, beside "
+                "soft_hard or labels"
+            )
         self.reads_layers = bool(self.loss.pairs)
         self._known: Float[Tensor, "views images classes"] | None = None
 
@@ -58,7 +64,10 @@ class Taught(Objective):
     def forward(self, batch: Batch, network: Network) -> Float[Tensor, ""]:
         with overheard(self.student, {own for own, _ in self.loss.pairs}) as layers:
             student = Response(network(batch.images), layers)
-        return self.loss(student, self._taught(batch), batch.labels)
+        teacher = self._taught(batch)
+        # Squares, powers and differences of features leave 16 bits, in which autocast would have products taken.
+        with torch.autocast(batch.images.device.type, enabled=False):
+            return self.loss(student.widened(), teacher.widened(), batch.labels)
 
     @torch.no_grad()
     def _taught(self, batch: Batch) -> Response:
