@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -42,10 +43,13 @@ class Trained:
     extra: Mapping[str, float] = field(default_factory=dict)
 
 
-def leave(stage: str, paths: Paths, settings: Settings, *trained: Trained) -> Made:
+def leave(stage: str, paths: Paths, settings: Settings, *trained: Trained, beside: Mapping[str, Any] | None = None) -> Made:
     """Save each of `trained` and check its export; write the stage's metrics. The first is the stage's own model.
 
     Of several processes the first one does it.
+
+    Args:
+        beside: what the stage's metrics say besides those of its models.
 
     Raises:
         SlimlineError: an exported model that does not compute what was trained; its files are not kept.
@@ -54,7 +58,7 @@ def leave(stage: str, paths: Paths, settings: Settings, *trained: Trained) -> Ma
         return Made((), {}, {})
     validation = load_split(paths.prepared, "validation")
     numbers = {one.name: _save(one, paths, validation) for one in trained}
-    write_json(paths.stage_metrics(stage), numbers)
+    write_json(paths.stage_metrics(stage), {**numbers, **(beside or {})})
     own, *others = trained
     metrics = dict(numbers[own.name])
     for other in others:

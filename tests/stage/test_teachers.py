@@ -1,0 +1,103 @@
+"""Teachers of several networks, in the stages that make them and learn from them."""
+
+import json
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from chain import Chain
+
+from slimline import artifacts
+from slimline.errors import SlimlineError
+from slimline.params.file import load
+from slimline.params.hardware import Hardware
+from slimline.params.teacher import Teacher
+from slimline.paths import Paths
+from slimline.runtime import once
+from slimline.runtime.checkpoints import Place
+from slimline.runtime.settings import Settings
+from slimline.stages import train_teacher
+from slimline.tracking.memory import MemoryTracker
+
+Copy = Callable[[], Chain]
+
+SHORT = {"epochs": 2, "batch_size": 64, "optimizer": {"name": "adamw", "lr": 0.01}, "schedule": {"name": "one_cycle"}}
+SMALL = {"name": "mlp", "hidden": [16]}
+
+
+def ensemble(*members: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {"model": {"name": "resnet", "depth": 8, "width": 4}, "fit": SHORT, "ensemble": {"members": members, **changes}}
+
+
+@pytest.fixture(scope="module")
+def together(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """A chain whose teacher is an ensemble."""
+    folder = tmp_path_factory.mktemp("together") / "chain"
+    shutil.copytree(chain.paths.root, folder)
+    return Chain(Paths(folder)).run("train_teacher", teacher=ensemble({}, {"model": SMALL}, weights="likelihood"))
+
+
+@pytest.mark.slow
+def test_an_ensemble_is_one_teacher_that_every_later_stage_takes_as_it_is(together: Chain, chain: Chain) -> None:
+    together.run("distill_student", "prune", "quantize", "evaluate")
+    assert together.paths.model("student").weights.read_bytes() != chain.paths.model("student").weights.read_bytes()
+    assert json.loads(together.paths.scorecard.read_text())["models"]["teacher"]["export_agreement"] > 0.99
+
+
+def test_each_member_is_told_of(together: Chain) -> None:
+    told = json.loads(together.paths.stage_metrics("train_teacher").read_text())
+    first, second = told["members"]
+    assert (first["seed"], second["seed"]) == (0, 1)
+    assert second["model"]["name"] == "mlp"
+    assert first["weight"] + second["weight"] == pytest.approx(1.0)
+    assert len(first["curve"]) == len(second["curve"]) == 2
+    assert max(row[2] for row in first["curve"]) == first["val/accuracy"]
+    assert len(together.paths.curve("teacher").read_text().splitlines()) == 3
+    recorded = {name for name, _, _ in together.trackers["train_teacher"].recorded_metrics}
+    assert {"member_0/val/accuracy", "member_1/val/accuracy"} <= recorded
+    assert "val/accuracy" not in recorded
+
+
+def test_a_member_is_what_it_would_be_by_itself(together: Chain, copy_of_chain: Copy) -> None:
+    alone = copy_of_chain().run("train_teacher", teacher={"model": {"name": "resnet", "depth": 8, "width": 4}, "fit": SHORT})
+    single = artifacts.load(alone.paths.model("teacher"))[1].get_submodule("network").state_dict()
+    member = artifacts.load(together.paths.model("teacher"))[1].get_submodule("network.members.0").state_dict()
+    assert all(torch.equal(value, member[key]) for key, value in single.items())
+
+
+def test_a_member_that_would_be_another_one_once_more_is_refused(copy_of_chain: Copy) -> None:
+    with pytest.raises(SlimlineError, match=r"teacher\.ensemble\.members\.1 is member 0 once more \(seed 3\)"):
+        copy_of_chain().run("train_teacher", teacher=ensemble({"seed": 3}, {"seed": 3}))
+
+
+class KilledError(Exception):
+    """In the place of a kill."""
+
+
+def test_members_that_had_ended_before_a_kill_are_not_trained_again_and_the_bytes_are_the_same(copy_of_chain: Copy, monkeypatch) -> None:
+    chain, place = copy_of_chain(), None
+    params = Teacher.model_validate(ensemble({}, {"seed": 5}))
+    trained: list[str] = []
+    whole = once.fit
+
+    def run(into: Chain) -> bytes:
+        hardware = load(into.paths.params).block("hardware", Hardware)
+        train_teacher.run(params, Settings(0, hardware, place=place), into.paths, MemoryTracker())
+        return into.paths.model("teacher").weights.read_bytes()
+
+    def fit(*arguments: Any, name: str, **rest: Any) -> Any:
+        if name == "member_1" and len(trained) == 1:
+            trained.append("killed")
+            raise KilledError
+        trained.append(name)
+        return whole(*arguments, name=name, **rest)
+
+    expected = run(copy_of_chain())
+    place = Place(chain.paths.scratch / "checkpoints" / "train_teacher", "key", 1000.0)
+    monkeypatch.setattr(once, "fit", fit)
+    with pytest.raises(KilledError):
+        run(chain)
+    assert run(chain) == expected
+    assert trained == ["member_0", "killed", "member_1"]
