@@ -32,6 +32,11 @@ class ModelFolder:
     def packed(self) -> Path:
         return self.folder / "model.slim"
 
+    @property
+    def curve(self) -> Path:
+        """Training curve of a repeat, which has none under `plots/`."""
+        return self.folder / "curve.csv"
+
 
 @dataclass(frozen=True)
 class Paths:
@@ -86,6 +91,10 @@ class Paths:
 
     def model(self, name: str) -> ModelFolder:
         return ModelFolder(self.root / "models" / name)
+
+    def repeat(self, name: str, place: int) -> ModelFolder:
+        """The same model trained once more, from another seed; `place` counts from 1, since the model itself is the first."""
+        return ModelFolder(self.model(name).folder / "repeats" / str(place))
 
     def stage_metrics(self, stage: str) -> Path:
         return self.root / "metrics" / f"{stage}.json"

@@ -22,7 +22,12 @@ TINY = f"""
 seed: 0
 data: {{source: {{name: digits, path: data/raw/digits.md}}, size: 8, channels: 1, validation: 0.2, test: 0.2}}
 teacher: {{model: {{name: resnet, depth: 8, width: 8}}, fit: {FIT}}}
-distill: {{model: {{name: mobilenet, width: 8, stages: [2, 4]}}, loss: {LOSS}, fit: {FIT}}}
+distill:
+  model: {{name: mobilenet, width: 8, stages: [2, 4]}}
+  loss: {LOSS}
+  transfer: {{without: [], unlabelled: false}}
+  repeats: 1
+  fit: {FIT}
 prune: {{criterion: {{name: magnitude}}, amount: 0.4, loss: {LOSS}, fit: {GENTLE}}}
 quantize:
   weights: {{bits: 8, scheme: {{name: min_max}}}}

@@ -5,11 +5,15 @@ import shutil
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from chain import Chain
 
 from slimline import artifacts
+from slimline.core.labels import UNKNOWN
+from slimline.data.batches import scaled
+from slimline.data.prepared import load_split
 from slimline.errors import SlimlineError
 from slimline.params.file import load
 from slimline.params.hardware import Hardware
@@ -17,6 +21,7 @@ from slimline.params.teacher import Teacher
 from slimline.paths import Paths
 from slimline.runtime import once
 from slimline.runtime.checkpoints import Place
+from slimline.runtime.outcome import accuracy
 from slimline.runtime.settings import Settings
 from slimline.stages import train_teacher
 from slimline.tracking.memory import MemoryTracker
@@ -101,3 +106,55 @@ def test_members_that_had_ended_before_a_kill_are_not_trained_again_and_the_byte
         run(chain)
     assert run(chain) == expected
     assert trained == ["member_0", "killed", "member_1"]
+
+
+def belief(chain: Chain, name: str, label: int) -> float:
+    """The mean probability that a model gives to `label` on images of it."""
+    images = load_split(chain.paths.prepared, "validation")
+    with torch.no_grad():
+        logits = artifacts.load(chain.paths.model(name))[1](scaled(images.pixels[images.labels == label]))
+    return float(logits.softmax(1)[:, label].mean())
+
+
+def test_a_student_learns_of_a_class_that_it_never_saw_and_its_control_cannot(copy_of_chain: Copy) -> None:
+    """Hinton et al. (2015), section 3: what the teacher thinks of other images tells of the class that is left out."""
+    changes = {"transfer": {"without": (3,), "unlabelled": False}, "loss": {"name": "soft_hard", "temperature": 8.0, "alpha": 1.0}}
+    without = copy_of_chain().run("distill_student", "train_alone", distill=changes)
+    assert belief(without, "student_alone", 3) < 0.01
+    assert belief(without, "student", 3) > 5 * belief(without, "student_alone", 3)
+
+
+def test_unlabelled_images_are_learned_from_by_the_teachers_answers_alone(copy_of_chain: Copy) -> None:
+    """Half the training images lose their labels: the student may use them, the control may not, and makes as many steps."""
+    chain = copy_of_chain()
+    train = load_split(chain.paths.prepared, "train")
+    half = len(train) // 2
+    for split, images, labels in (
+        ("unlabelled", train.pixels[half:], torch.full((len(train) - half,), UNKNOWN)),
+        ("train", train.pixels[:half].clone(), train.labels[:half].clone()),
+    ):
+        folder = chain.paths.prepared / split
+        folder.mkdir(exist_ok=True)
+        arrays = images.numpy().copy(), labels.numpy().copy()
+        np.save(folder / "images.npy", arrays[0])
+        np.save(folder / "labels.npy", arrays[1])
+    changes = {"transfer": {"without": (), "unlabelled": True}}
+    chain.run("distill_student", "train_alone", distill=changes)
+    student, alone = (len(chain.paths.curve(name).read_text().splitlines()) - 1 for name in ("student", "student_alone"))
+    assert (student, alone) == (6, 12)
+    validation = load_split(chain.paths.prepared, "validation")
+    assert accuracy(artifacts.load(chain.paths.model("student"))[1], validation) > 0.4
+
+
+def test_repeats_change_nothing_of_the_first_and_tell_mean_and_deviation(copy_of_chain: Copy, chain: Chain) -> None:
+    again = copy_of_chain().run("distill_student", "train_alone", distill={"repeats": 2})
+    for stage, name in (("distill_student", "student"), ("train_alone", "student_alone")):
+        assert again.paths.model(name).weights.read_bytes() == chain.paths.model(name).weights.read_bytes()
+        told = json.loads(again.paths.stage_metrics(stage).read_text())[name]
+        accuracies = [told["val/accuracy"], accuracy(artifacts.load(again.paths.repeat(name, 1))[1], load_split(again.paths.prepared, "validation"))]
+        assert told["val/accuracy_mean"] == pytest.approx(sum(accuracies) / 2)
+        assert told["val/accuracy_deviation"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
+        assert len(again.paths.repeat(name, 1).curve.read_text().splitlines()) == 7
+    again.run("evaluate")
+    again.run("distill_student")
+    assert not again.paths.repeat("student", 1).folder.exists()

@@ -63,8 +63,8 @@ def test_a_stage_lists_the_block_that_its_script_names_and_the_seed(stage: str) 
     name, block = (ast.literal_eval(argument) for argument in call.args[:2])
     assert name == stage
     assert block in BLOCKS
-    # Of its block the student's control heeds the network and its training alone, so that another loss does not train it anew.
-    parts = [f"{block}.{part}" for part in ("model", "fit")] if stage == "train_alone" else [block]
+    # Of its block the student's control heeds all but the loss, so that another one does not train it anew.
+    parts = [f"{block}.{part}" for part in ("model", "fit", "transfer", "repeats")] if stage == "train_alone" else [block]
     assert pipeline("dvc.yaml")[stage]["params"] == ["seed", *parts]
 
 

@@ -33,6 +33,12 @@ def test_rows_are_given_in_order_with_class_and_split(tmp_path) -> None:
     assert [item.share for item in items] == [1 / 3, 2 / 3, 1]
 
 
+def test_an_unlabelled_image_needs_no_class_and_its_class_does_not_count(tmp_path) -> None:
+    items = read(tmp_path, "path,label,split\n1.png,,unlabelled\n2.png,cat,Unlabeled\n")
+    assert [item.belongs for item in items] == [Membership("", "unlabelled")] * 2
+    assert "the label is empty" in refusal(tmp_path, "path,label,split\n1.png,,train\n")
+
+
 def test_a_group_is_what_its_column_says_and_none_where_that_is_empty(tmp_path) -> None:
     items = read(tmp_path, "path,label,group\n1.png,cat,patient 7\n2.png,cat,\n")
     assert [item.group for item in items] == ["patient 7", None]

@@ -99,6 +99,10 @@ def test_an_archive_gives_the_very_same_bytes_as_the_folder_it_was_made_of(suffi
         ("car plane train", "car plane train"),
         ("car/red plane/blue train/green", "car plane train"),
         ("cat/train cat/test dog/train", "cat:train cat:test dog:train"),
+        ("cat dog unlabelled", "cat dog :unlabelled"),
+        ("photos/cat photos/dog photos/Unlabeled/may", "cat dog :unlabelled"),
+        ("train/cat test/dog unlabelled/a unlabelled", "cat:train dog:test :unlabelled :unlabelled"),
+        ("cat/unlabelled dog", "cat dog"),
     ],
 )
 def test_folders_are_read_as_their_owner_meant_them(folders: str, expected: str) -> None:

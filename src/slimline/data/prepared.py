@@ -12,7 +12,11 @@ from jaxtyping import Int64, UInt8
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from slimline.core.labels import UNKNOWN
 from slimline.errors import SlimlineError
+
+UNLABELLED = "unlabelled"
+"""The split of images whose class nobody told (`data.sources.item`, on which no training depends)."""
 
 Gathered = tuple[Int64[Tensor, " batch"], UInt8[Tensor, "batch channels height width"], Int64[Tensor, " batch"]]
 """Numbers of samples, their pixels, their labels."""
@@ -94,7 +98,7 @@ def name_of(origin: Path) -> str:
 
 
 def load_split(folder: Path, split: str) -> Images:
-    """One of `train`, `validation`, `test`: the labels read, the pixels mapped from their file, so that they cost no memory until used.
+    """One of `train`, `validation`, `test` or `unlabelled`: the labels read, the pixels mapped, so that they cost no memory until used.
 
     Raises:
         SlimlineError: missing or truncated, or labels that are no classes of `dataset.json`.
@@ -115,6 +119,8 @@ def load_split(folder: Path, split: str) -> Images:
     if pixels.shape[1:] != description.input_shape:
         raise SlimlineError(f"{place}: images of {pixels.shape[1:]}, where dataset.json tells of {description.input_shape}; {again}")
     classes = len(description.classes)
-    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+    if split == UNLABELLED and not (labels == UNKNOWN).all():
+        raise SlimlineError(f"{place}: images of known classes; {again}")
+    if split != UNLABELLED and len(labels) and not 0 <= labels.min() <= labels.max() < classes:
         raise SlimlineError(f"{place}: labels from {labels.min()} to {labels.max()} of {classes} classes, which are 0 to {classes - 1}; {again}")
     return Images(torch.from_numpy(pixels), torch.from_numpy(labels))

@@ -7,7 +7,7 @@ import torch
 
 from slimline.core.objective import Objective
 from slimline.data.batches import Ordered
-from slimline.data.prepared import describe, load_split
+from slimline.data.prepared import Images, describe, load_split
 from slimline.data.resident import resident
 from slimline.data.shuffled import Mixing, Shuffled
 from slimline.errors import SlimlineError
@@ -32,7 +32,7 @@ LOST = ("gloo", "NCCL", "Connection", "Broken pipe", "timed out", "Timed out")
 """What torch writes when another process does not answer any more."""
 
 
-def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, tracker: Tracker, name: str) -> Epoch:
+def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, tracker: Tracker, name: str, train_on: Images | None = None) -> Epoch:
     """Train `module` on the training split, leave it with the weights of its best epoch (by the validation split), return that.
 
     A training that was interrupted goes on from its last checkpoint, to the same bytes.
@@ -40,6 +40,7 @@ def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, 
     Args:
         prepared: folder of the prepared data.
         name: of what is trained; tells the checkpoints of a stage's trainings apart.
+        train_on: in the place of the training split.
 
     Raises:
         SlimlineError: data or hardware that do not fit the parameters, or a loss that is no finite number.
@@ -48,7 +49,8 @@ def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, 
     arrangement = arranged(params, settings, module.objective)
     checkpoints = settings.place.training(name) if settings.place is not None else None
     resumed = checkpoints.load() if checkpoints is not None and settings.world.first else None
-    images, held_out = (resident(load_split(prepared, split), arrangement.device, settings.hardware.resident_mb) for split in ("train", "validation"))
+    splits = (load_split(prepared, "train") if train_on is None else train_on, load_split(prepared, "validation"))
+    images, held_out = (resident(split, arrangement.device, settings.hardware.resident_mb) for split in splits)
     if params.batch_size > len(images):
         raise SlimlineError(f"fit.batch_size is {params.batch_size}, but the training split has {len(images)} images; lower it")
     if params.precision == 64:

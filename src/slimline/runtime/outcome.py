@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import torch
@@ -33,6 +34,7 @@ class Trained:
         name: its folder under `models/`.
         history: its training curve; empty where nothing was trained.
         parity: least share of validation images on which trained and exported model must agree.
+        again: the same trained from further seeds, each with its curve; they are kept beside the model, to tell luck from what it learned.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Trained:
     history: Sequence[Epoch] = ()
     parity: float = FLOAT_PARITY
     extra: Mapping[str, float] = field(default_factory=dict)
+    again: Sequence[tuple[nn.Module, Sequence[Epoch]]] = ()
 
 
 def leave(stage: str, paths: Paths, settings: Settings, *trained: Trained, beside: Mapping[str, Any] | None = None) -> Made:
@@ -70,23 +73,13 @@ def leave(stage: str, paths: Paths, settings: Settings, *trained: Trained, besid
 
 def _save(one: Trained, paths: Paths, validation: Images) -> dict[str, float]:
     target = paths.model(one.name)
-    checks: list[Parity] = []
-
-    def check(files: ModelFolder) -> None:
-        artifacts.load(files)  # what cannot be rebuilt must not be left behind
-        exported = OnnxModel(files.onnx, threads=torch.get_num_threads())
-        found = parity(one.model, exported, (batch.images for batch in Ordered(validation, BATCH)))
-        if found.agreement < one.parity:
-            raise SlimlineError(
-                f"models/{one.name}: trained and exported model agree on {found.agreement:.4f} of {found.images} validation images, "
-                f"below {one.parity:g} (largest logit difference {found.largest_difference:.3g}); train longer or use more bits"
-            )
-        checks.append(found)
-
-    artifacts.save(target, one.manifest, one.model, check=check)
-    (found,) = checks
+    found = _save_folder(one, one.model, target, validation)
     # A model that was not trained has a curve too, one without rows: DVC expects every output of its stage.
-    write_csv(paths.curve(one.name), [asdict(row) for row in one.history], [column.name for column in fields(Epoch)])
+    _write_curve(paths.curve(one.name), one.history)
+    for place, (model, history) in enumerate(one.again, start=1):
+        folder = paths.repeat(one.name, place)
+        _save_folder(one, model, folder, validation)
+        _write_curve(folder.curve, history)
     cost = measure(one.model, one.manifest.input_shape)
     return {
         "val/accuracy": accuracy(one.model, validation),
@@ -98,8 +91,40 @@ def _save(one: Trained, paths: Paths, validation: Images) -> dict[str, float]:
         "cost/bops": cost.bops,
         "parity/agreement": found.agreement,
         "parity/largest_difference": found.largest_difference,
+        **_spread([one.model, *(model for model, _ in one.again)], validation),
         **one.extra,
     }
+
+
+def _spread(models: Sequence[nn.Module], validation: Images) -> dict[str, float]:
+    """Mean and standard deviation over the seeds, where there are several."""
+    if len(models) == 1:
+        return {}
+    accuracies = [accuracy(model, validation) for model in models]
+    return {"val/accuracy_mean": fmean(accuracies), "val/accuracy_deviation": stdev(accuracies), "repeats": len(models)}
+
+
+def _write_curve(path: Path, history: Sequence[Epoch]) -> None:
+    write_csv(path, [asdict(row) for row in history], [column.name for column in fields(Epoch)])
+
+
+def _save_folder(one: Trained, model: nn.Module, target: ModelFolder, validation: Images) -> Parity:
+    checks: list[Parity] = []
+
+    def check(files: ModelFolder) -> None:
+        artifacts.load(files)  # what cannot be rebuilt must not be left behind
+        exported = OnnxModel(files.onnx, threads=torch.get_num_threads())
+        found = parity(model, exported, (batch.images for batch in Ordered(validation, BATCH)))
+        if found.agreement < one.parity:
+            raise SlimlineError(
+                f"models/{one.name}: trained and exported model agree on {found.agreement:.4f} of {found.images} validation images, "
+                f"below {one.parity:g} (largest logit difference {found.largest_difference:.3g}); train longer or use more bits"
+            )
+        checks.append(found)
+
+    artifacts.save(target, one.manifest, model, check=check)
+    (found,) = checks
+    return found
 
 
 def _bytes(path: Path) -> int:

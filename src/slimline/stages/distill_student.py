@@ -2,13 +2,14 @@
 
 from torch import nn
 
-from slimline.artifacts import Manifest, fresh
+from slimline.artifacts import Manifest
 from slimline.data.prepared import describe
+from slimline.data.transfer import transfer_set
 from slimline.distillation.taught import Taught
 from slimline.params.distill import Distill
 from slimline.paths import Paths
 from slimline.runtime.classifier import Classifier
-from slimline.runtime.fit import fit
+from slimline.runtime.once import repeated
 from slimline.runtime.outcome import Trained, leave
 from slimline.runtime.settings import Made, Settings
 from slimline.runtime.teacher import load_teacher
@@ -27,6 +28,10 @@ def run(params: Distill, settings: Settings, paths: Paths, tracker: Tracker) -> 
     data = describe(paths.prepared)
     manifest = Manifest(architecture=params.model, input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
     teacher = load_teacher(paths, manifest)
-    module = DistillStudent(settings.seeded(fresh, manifest), params, teacher, data.input_shape)
-    fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="student")
-    return leave("distill_student", paths, settings, Trained("student", manifest, module.model, module.history))
+    images = transfer_set(paths.prepared, params.transfer.without, unlabelled=params.transfer.unlabelled)
+    students = repeated(
+        lambda model: DistillStudent(model, params, teacher, data.input_shape),
+        manifest, paths.prepared, params.fit, settings, repeats=params.repeats, tracker=tracker, name="student", train_on=images,
+    )  # fmt: skip
+    first, *again = ((module.model, module.history) for module in students)
+    return leave("distill_student", paths, settings, Trained("student", manifest, *first, again=again))

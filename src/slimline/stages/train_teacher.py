@@ -1,6 +1,6 @@
 """train_teacher: the large network, or several that answer together, on labels alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from slimline.registry import Spec
 from slimline.runtime.classifier import Classifier, Epoch
 from slimline.runtime.fit import fit
 from slimline.runtime.objectives import LabelsAlone
-from slimline.runtime.once import fit_once
+from slimline.runtime.once import Under, fit_once, following
 from slimline.runtime.outcome import BATCH, Trained, accuracy, leave
 from slimline.runtime.settings import Made, Settings
 from slimline.runtime.weighing import WEIGHINGS
@@ -62,7 +62,7 @@ def _members(params: Teacher, ensemble: Ensemble, seed: int) -> list[Member]:
         SlimlineError: two that would become the same network.
     """
     members = [
-        Member(one.model or params.model, one.fit or params.fit, (seed + place) % 2**32 if one.seed is None else one.seed)
+        Member(one.model or params.model, one.fit or params.fit, following(seed, place) if one.seed is None else one.seed)
         for place, one in enumerate(ensemble.members)
     ]
     for place, one in enumerate(members):
@@ -78,9 +78,9 @@ def _together(members: list[Member], ensemble: Ensemble, data: Description, sett
     """Train each member, weigh them on the validation split, put those that count into one network."""
     modules = []
     for place, one in enumerate(members):
-        torch.manual_seed(one.seed)
-        module = TrainTeacher(fresh(_manifest(one.model, data)), one.fit)
-        fit_once(module, paths.prepared, one.fit, settings, seed=one.seed, tracker=tracker, name=f"member_{place}")
+        own, name = replace(settings, seed=one.seed), f"member_{place}"
+        module = TrainTeacher(own.seeded(fresh, _manifest(one.model, data)), one.fit)
+        fit_once(module, paths.prepared, one.fit, own, tracker=Under(tracker, name), name=name)
         modules.append(module)
     validation = load_split(paths.prepared, "validation")
     with torch.no_grad():
@@ -95,8 +95,8 @@ def _together(members: list[Member], ensemble: Ensemble, data: Description, sett
     }
     manifest = _manifest(spec, data)
     whole = fresh(manifest)
-    for own, place in zip(whole.get_submodule("network.members").children(), counting, strict=True):
-        own.load_state_dict(modules[place].model.get_submodule("network").state_dict())
+    for member, place in zip(whole.get_submodule("network.members").children(), counting, strict=True):
+        member.load_state_dict(modules[place].model.get_submodule("network").state_dict())
     told = [
         {
             "seed": one.seed,

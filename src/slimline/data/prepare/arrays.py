@@ -5,7 +5,7 @@ import hashlib
 import json
 import unicodedata
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -19,10 +19,10 @@ from tqdm import tqdm
 from slimline.data.prepare import checks
 from slimline.data.prepare.checks import Labelled
 from slimline.data.prepare.decode import Form
-from slimline.data.prepare.divide import NONE, SPLITS, divide
+from slimline.data.prepare.divide import NONE, SPLITS, divide, stirred
 from slimline.data.prepare.pool import Facts, chunks, decoded, processors
 from slimline.data.sources import layout
-from slimline.data.sources.item import Folder, Item, Membership
+from slimline.data.sources.item import NO_CLASS, UNLABELLED, Folder, Item, Membership
 from slimline.errors import SlimlineError
 from slimline.files import whole_file, write_json
 from slimline.params.data import Data
@@ -62,6 +62,14 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """The images of one split, in its order: their rows in the spool file, and their classes' numbers."""
+
+    row: Int64[np.ndarray, " m"]
+    label: Int64[np.ndarray, " m"]
+
+
+@dataclass(frozen=True)
 class Prepared:
     """What was prepared.
 
@@ -72,9 +80,8 @@ class Prepared:
 
     description: dict[str, Any]
     report: dict[str, Any]
-    _images: Labelled
+    _splits: dict[str, Rows]
     _origins: Origins
-    _order: dict[str, Int64[np.ndarray, " m"]]
 
     def write_files(self, path: Path) -> None:
         """Write a CSV that names the file of every prepared image: split, its row there, class, file."""
@@ -82,9 +89,10 @@ class Prepared:
             text = TextIOWrapper(file, encoding="utf-8", newline="")
             writer = csv.writer(text, lineterminator="\n")
             writer.writerow(("split", "row", "class", "file"))
-            for split, order in self._order.items():
-                for row, image in enumerate(order):
-                    writer.writerow((split, row, self._images.classes[self._images.label[image]], self._origins[int(self._images.row[image])]))
+            names = {**dict(enumerate(self.description["classes"])), NO_CLASS: ""}
+            for split, images in self._splits.items():
+                for place, (row, label) in enumerate(zip(images.row.tolist(), images.label.tolist(), strict=True)):
+                    writer.writerow((split, place, names[label], self._origins[row]))
             text.detach()  # flushes, and leaves closing to `whole_file`
 
 
@@ -104,24 +112,33 @@ def prepare(items: Iterable[Item], params: Data, folder: Path, *, seed: int, wor
     spool = folder / "spool"
     try:
         found = _read(items, params, form, spool, workers or processors())
-        images = _labelled(found, params, seed)
+        members = _members(list(found.kinds))
+        untold = _untold(found, members)
+        images = _labelled(found, members, untold, params, seed)
         checks.refuse_small_classes(images, params.smallest_class)
         order = _order(images)
+        splits = {split: Rows(images.row[chosen], images.label[chosen]) for split, chosen in order.items()}
+        if len(untold):
+            kept = _unequal(untold, images, found.facts) if params.duplicates == "drop" else untold
+            kept = kept[np.argsort(stirred(found.facts.table["digest"][kept], seed), kind="stable")]
+            splits[UNLABELLED] = Rows(kept, np.full(len(kept), NO_CLASS))
         pixels = np.memmap(spool, np.uint8, "r").reshape(-1, form.channels, form.size, form.size)
-        description = _write(images, order, pixels, folder)
+        description = _write(splits, images.classes, pixels, folder)
         report = checks.report(images, found.facts, found.origins.__getitem__)
+        if len(untold):
+            report["images"] |= {UNLABELLED: len(kept), "dropped_unlabelled_duplicates": len(untold) - len(kept)}
         if params.label_noise:
             # scikit-learn takes a second to import, and worker processes import this module too.
             from slimline.data.prepare.noise import label_noise
 
-            kept = np.concatenate(list(order.values()))
-            noise = label_noise(pixels, images.label[kept], seed=seed, rows=images.row[kept])
-            report["label_noise"] = checks.doubts(noise, images, kept, found.origins.__getitem__)
+            judged = np.concatenate(list(order.values()))
+            noise = label_noise(pixels, images.label[judged], seed=seed, rows=images.row[judged])
+            report["label_noise"] = checks.doubts(noise, images, judged, found.origins.__getitem__)
             if noise.worth_telling:
                 report["notes"].append(noise.sentence())
     finally:
         spool.unlink(missing_ok=True)
-    return Prepared(description, report, images, found.origins, order)
+    return Prepared(description, report, splits, found.origins)
 
 
 def _read(items: Iterable[Item], params: Data, form: Form, spool: Path, workers: int) -> Found:
@@ -147,20 +164,31 @@ def _read(items: Iterable[Item], params: Data, form: Form, spool: Path, workers:
     return Found(Facts(np.concatenate(tables), reasons), origins, np.array(belongs, np.int64), kinds)
 
 
-def _labelled(found: Found, params: Data, seed: int) -> Labelled:
-    members = _members(list(found.kinds))
-    classes = _ordered({member.label for member in members})
-    number = {label: index for index, label in enumerate(classes)}
-    row = np.flatnonzero(found.facts.table["readable"])
+def _labelled(found: Found, members: Sequence[Membership], untold: Int64[np.ndarray, " m"], params: Data, seed: int) -> Labelled:
+    classes = _ordered({member.label for member in members if member.split != UNLABELLED})
+    number = {label: index for index, label in enumerate(classes)} | {"": NO_CLASS}
+    row = np.setdiff1d(np.flatnonzero(found.facts.table["readable"]), untold)
     table = found.facts.table[row]
     kind = found.belongs[row]
     label = np.array([number[member.label] for member in members])[kind]
-    given = np.array([NONE if member.split is None else SPLITS.index(member.split) for member in members])[kind]
+    given = np.array([SPLITS.index(member.split) if member.split in SPLITS else NONE for member in members])[kind]
     division = divide(
         table["digest"], table["twin"], table["group"], given,
         seed=seed, validation=params.validation, test=params.test, drop=params.duplicates == "drop",
     )  # fmt: skip
     return Labelled(row, label, division, classes)
+
+
+def _untold(found: Found, members: Sequence[Membership]) -> Int64[np.ndarray, " m"]:
+    """The readable rows whose class nobody told."""
+    untold = np.array([member.split == UNLABELLED for member in members])
+    return np.flatnonzero((found.belongs != NONE) & untold[found.belongs])
+
+
+def _unequal(untold: Int64[np.ndarray, " m"], images: Labelled, facts: Facts) -> Int64[np.ndarray, " k"]:
+    """Those of the rows `untold` that no labelled image equals: the labelled splits go before."""
+    twin = facts.table["twin"]
+    return untold[~np.isin(twin[untold], twin[images.row])]
 
 
 def _members(kinds: list[Membership | Folder]) -> list[Membership]:
@@ -172,7 +200,7 @@ def _members(kinds: list[Membership | Folder]) -> list[Membership]:
     told = layout.read(kind for kind in kinds if isinstance(kind, Folder))
     members = [told[kind] if isinstance(kind, Folder) else kind for kind in kinds]
     for member in members:
-        if not member.label.strip().isprintable() or not member.label.strip():
+        if member.split != UNLABELLED and not (member.label.strip() and member.label.strip().isprintable()):
             raise SlimlineError(f"data: the class {ascii(member.label)[:100]} has a name that cannot be printed; give it another one")
     return [Membership(unicodedata.normalize("NFC", member.label.strip()), member.split) for member in members]
 
@@ -201,9 +229,7 @@ def _order(images: Labelled) -> dict[str, Int64[np.ndarray, " m"]]:
     return {name: ordered[split == number] for number, name in enumerate(SPLITS)}
 
 
-def _write(
-    images: Labelled, order: dict[str, Int64[np.ndarray, " m"]], read: UInt8[np.ndarray, "n channels size size"], folder: Path
-) -> dict[str, Any]:
+def _write(splits: dict[str, Rows], classes: Sequence[str], read: UInt8[np.ndarray, "n channels size size"], folder: Path) -> dict[str, Any]:
     """Write the arrays and `dataset.json`; return what that holds.
 
     `mean` and `std` are a number a channel over the training split, of pixels in [0, 1]; a channel that does not change has one
@@ -215,26 +241,25 @@ def _write(
     shape = read.shape[1:]
     step = max(1, COPIED_BYTES // read[0].nbytes)
     histogram = np.zeros((shape[0], 256), np.int64)
-    counts = {split: len(chosen) for split, chosen in order.items()}
-    digest = hashlib.sha256(json.dumps([images.classes, shape, counts]).encode())
-    for split, chosen in order.items():
+    counts = {split: len(images.row) for split, images in splits.items()}
+    digest = hashlib.sha256(json.dumps([classes, shape, counts]).encode())
+    for split, images in splits.items():
         (folder / split).mkdir()
-        labels = images.label[chosen]
         with (folder / split / "images.npy").open("wb") as file:  # a map would end the process where the disk is full
-            write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (len(chosen), *shape)})
-            for start in range(0, len(chosen), step):
-                pixels = read[images.row[chosen[start : start + step]]]
+            write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": (counts[split], *shape)})
+            for start in range(0, counts[split], step):
+                pixels = read[images.row[start : start + step]]
                 file.write(pixels.data)
                 digest.update(pixels.data)
                 if split == "train":
                     histogram += [np.bincount(pixels[:, channel].reshape(-1), minlength=256) for channel in range(shape[0])]
-        np.save(folder / split / "labels.npy", labels)
-        digest.update(labels.tobytes())
+        np.save(folder / split / "labels.npy", images.label)
+        digest.update(images.label.tobytes())
     levels = np.arange(256) / 255
     means = histogram @ levels / histogram.sum(1)
     variances = [float(h @ (levels - mean) ** 2 / h.sum()) for h, mean in zip(histogram, means, strict=True)]
     description = {
-        "classes": list(images.classes),
+        "classes": list(classes),
         "input_shape": list(shape),
         "counts": counts,
         "mean": [float(mean) for mean in means],

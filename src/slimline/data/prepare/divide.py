@@ -58,8 +58,8 @@ def divide(
         twin: of the prepared pixels. Pictures that differ may be equal once resized, and then may stand on two sides.
         drop: whether such a one, or a copy of an image of a given split, is dropped from the split of lower precedence.
     """
-    key = _stirred(digest, seed)
-    share = _uniform(np.where(group == b"", key, _stirred(group, seed)))
+    key = stirred(digest, seed)
+    share = _uniform(np.where(group == b"", key, stirred(group, seed)))
     asked = {name: wanted for name, wanted in (("test", test), ("validation", validation)) if not (given == SPLITS.index(name)).any()}
     drawn, reached = np.full(len(digest), SPLITS.index("train")), 0.0
     for name, wanted in asked.items():
@@ -72,7 +72,7 @@ def divide(
     return Division(np.where(straddling & drop, NONE, split), ~kept, asked, key, straddling)
 
 
-def _stirred(digest: Shaped[np.ndarray, " n"], seed: int) -> Shaped[np.ndarray, " n"]:
+def stirred(digest: Shaped[np.ndarray, " n"], seed: int) -> Shaped[np.ndarray, " n"]:
     """SHA-256 of the seed and each digest."""
     prefix = seed.to_bytes(4, "big")
     rows = np.ascontiguousarray(digest).view(np.uint8).reshape(-1, 32)  # a bytes column would lose zeros at the end

@@ -8,6 +8,10 @@ import numpy as np
 
 SPLITS = ("train", "validation", "test")
 """In the order of precedence of duplicates: the later split keeps the image."""
+UNLABELLED = "unlabelled"
+"""The split below them all, of images whose class nobody told: a student can still learn what its teacher says of them."""
+NO_CLASS = -1
+"""In the place of such an image's class (`core.labels.UNKNOWN`, which imports torch)."""
 
 
 @dataclass(frozen=True)
@@ -15,8 +19,8 @@ class Membership:
     """What an image is an example of, and which split its source put it in.
 
     Args:
-        label: class name.
-        split: one of `SPLITS` where the source says so, else None.
+        label: class name; empty in the split `UNLABELLED`.
+        split: one of `SPLITS` or `UNLABELLED` where the source says so, else None.
     """
 
     label: str

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from slimline.data.sources.item import Item, Membership, Unreadable
-from slimline.data.sources.layout import CALLED
+from slimline.data.sources.item import UNLABELLED, Item, Membership, Unreadable
+from slimline.data.sources.layout import CALLED, CALLED_UNLABELLED
 from slimline.errors import SlimlineError
 
 
@@ -37,8 +37,8 @@ def manifest(
     """Every image that the table `path/file` lists (UTF-8, commas, a header), in its order.
 
     Image paths are relative to the table's folder. A column `split`, or the one named, holds train, validation or test (or a usual
-    synonym, or nothing); a column `group`, or the one named, what images are to stay together with, or nothing. The whole table is
-    checked before the first image is given.
+    synonym, or nothing), or unlabelled, where the class does not count and may be missing; a column `group`, or the one named, what
+    images are to stay together with, or nothing. The whole table is checked before the first image is given.
 
     Raises:
         SlimlineError: no such folder or table; a table that is no UTF-8 or no CSV, lacks a column, or a row without path or label, with
@@ -79,11 +79,12 @@ def _rows(table: Path, columns: _Columns) -> Iterator[tuple[str, Membership, str
                 if len(row) != len(header):
                     raise SlimlineError(f"{where}: {len(row)} fields under a header of {len(header)}; put text with a comma in quotes")
                 name, label = row[index_of[columns.path]], row[index_of[columns.label]].strip()
-                if not name.strip() or not label:
+                split = None if split_index is None else _split(row[split_index], where)
+                if not name.strip() or not (label or split == UNLABELLED):
                     raise SlimlineError(f"{where}: the {columns.label if name.strip() else columns.path} is empty; write it or remove the row")
                 _refuse_way_out(name, where)
                 group = None if group_index is None else row[group_index].strip() or None
-                yield name, Membership(label, None if split_index is None else _split(row[split_index], where)), group
+                yield name, Membership("" if split == UNLABELLED else label, split), group
         except UnicodeDecodeError as error:
             raise SlimlineError(f"{table}: it is not UTF-8 (near line {reader.line_num + 1}); save it as UTF-8") from error
         except csv.Error as error:
@@ -100,8 +101,10 @@ def _index(header: list[str], name: str, table: Path) -> int:
 
 def _split(text: str, where: str) -> str | None:
     word = text.strip().lower()
+    if word in CALLED_UNLABELLED:
+        return UNLABELLED
     if word and word not in CALLED:
-        raise SlimlineError(f"{where}: '{word[:80]}' is no split; write train, validation, test or nothing")
+        raise SlimlineError(f"{where}: '{word[:80]}' is no split; write train, validation, test, unlabelled or nothing")
     return CALLED.get(word)
 
 
