@@ -5,7 +5,7 @@ Their scripts run as modules from the repository: `python -m experiments.NAME.me
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from slimline.data.batches import Ordered
 from slimline.data.prepare.arrays import prepare
 from slimline.data.prepared import Description, describe, load_split
 from slimline.data.sources.images import images
+from slimline.data.transfer import transfer_set
 from slimline.distillation.taught import Taught
 from slimline.evaluation.latency import machine
 from slimline.evaluation.statistics import Comparison, compare
@@ -108,9 +109,16 @@ class Lab:
         return made
 
     def trained(
-        self, name: str, seed: int, spec: Spec, params: Mapping[str, Any], teacher: "Network | None" = None, loss: Spec | None = None
+        self,
+        name: str,
+        seed: int,
+        spec: Spec,
+        params: Mapping[str, Any],
+        teacher: "Network | None" = None,
+        loss: Spec | None = None,
+        without: Sequence[str] = (),
     ) -> "Network":
-        """A network of the zoo from the weights that `seed` draws, trained on labels, or by `loss` under `teacher`.
+        """A network of the zoo from the weights that `seed` draws, trained on labels, or by `loss` under `teacher`, on all classes but `without`.
 
         It goes on from its last checkpoint, and a training that was finished is not repeated: weights lie in `.slimline/weights` under the
         digest of all these arguments and the data. (Code is not in it; after an edit that changes results, delete the folder.)
@@ -118,7 +126,7 @@ class Lab:
         data = self.data
         torch.manual_seed(seed)
         model = network(spec, data.input_shape, len(data.classes), data.mean, data.std)
-        facts = [name, seed, spec, params, loss, None if teacher is None else teacher.identity, data.digest]
+        facts = [name, seed, spec, params, loss, None if teacher is None else teacher.identity, list(without), data.digest]
         identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
         kept = self.folder / ".slimline" / "weights" / f"{name}-{seed}-{identity}.pt"
         if not kept.exists():
@@ -127,7 +135,8 @@ class Lab:
             objective = Taught(model, teacher.model, loss, data.input_shape) if taught else LabelsAlone(schema.label_smoothing)
             place = Place(kept.with_suffix(""), key(identity, self.hardware, ALONE), self.hardware.checkpoint_seconds)
             module = Classifier(model, schema, objective)
-            fit(module, self.prepared, schema, Settings(seed, self.hardware, ALONE, place), tracker=MemoryTracker(), name=name)
+            settings, images = Settings(seed, self.hardware, ALONE, place), transfer_set(self.prepared, without, unlabelled=False)
+            fit(module, self.prepared, schema, settings, tracker=MemoryTracker(), name=name, train_on=images)
             curve = [[row.train_loss, row.val_loss, row.val_accuracy] for row in module.history]
             with whole_file(kept) as file:
                 torch.save({"weights": module.model.state_dict(), "curve": curve}, file)

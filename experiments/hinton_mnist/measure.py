@@ -1,6 +1,6 @@
 """The first experiment of "Distilling the Knowledge in a Neural Network"; the question and the answers stand in README.md.
 
-    python -m experiments.hinton_mnist.measure --data ARCHIVE    # environment active; half an hour on one free core
+    python -m experiments.hinton_mnist.measure --data ARCHIVE    # environment active; about two hours on one free core
     python -m experiments.hinton_mnist.measure record            # the table of README.md, from results.json
 
 ARCHIVE is MNIST's PNG files as experiments/mnist describes them. What results.json has is not measured again, and a training that was
@@ -9,6 +9,7 @@ interrupted goes on.
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,40 +24,61 @@ DATA = {"size": 28, "channels": 1, "validation": 0.0834, "test": 0.1, "smallest_
 TEACHER = {"name": "mlp", "hidden": [1200, 1200], "dropout": 0.5}
 STUDENT = {"name": "mlp", "hidden": [800, 800]}
 TEACHER_FIT = {
-    "epochs": 30,
+    "epochs": 60,
     "batch_size": 250,
     "optimizer": {"name": "sgd", "lr": 0.1},
     "schedule": {"name": "one_cycle", "warm_up": 0.1},
     "augment": [{"name": "shift", "pixels": 2}],
 }
 """Dropout and shifts of up to two pixels, as in the paper; its constraint on weights is left out."""
-STUDENT_FIT = {"epochs": 25, "batch_size": 250, "optimizer": {"name": "sgd", "lr": 0.05}, "schedule": {"name": "one_cycle", "warm_up": 0.1}}
+STUDENT_FIT = {"epochs": 40, "batch_size": 250, "optimizer": {"name": "sgd", "lr": 0.05}, "schedule": {"name": "one_cycle", "warm_up": 0.1}}
 """No regularization and no shifts, as in the paper; alone and distilled alike."""
 LOSS = {"name": "soft_hard", "temperature": 20.0, "alpha": 1.0}
 """Soft targets alone, at the paper's temperature."""
+WITHOUT = "3"
+"""The class that a student never sees in the paper's second experiment."""
+BIASES = np.arange(0, 300) / 10
 
 
 def measure(archive: Path, seeds: int) -> None:
     lab = Lab(HERE, prepared(archive, HERE, DATA), "MNIST")
     for seed in range(seeds):
-        if all(lab.record(name, seed) for name in ("teacher", "alone", "distilled")):
-            continue
         teacher = lab.trained("teacher", seed, TEACHER, TEACHER_FIT)
         record(lab, "teacher", seed, teacher)
         record(lab, "alone", seed, lab.trained("alone", seed, STUDENT, STUDENT_FIT))
         record(lab, "distilled", seed, lab.trained("distilled", seed, STUDENT, STUDENT_FIT, teacher, LOSS))
+        record(lab, "alone_without", seed, lab.trained("alone_without", seed, STUDENT, STUDENT_FIT, without=[WITHOUT]))
+        record(lab, "distilled_without", seed, lab.trained("distilled_without", seed, STUDENT, STUDENT_FIT, teacher, LOSS, [WITHOUT]))
 
 
 def record(lab: Lab, name: str, seed: int, network: Network) -> None:
-    """Measure one on both splits, where results.json lacks it."""
+    """Measure one on both splits, where results.json lacks it; where a class was never seen, with a bias that validation picks, too."""
     if lab.record(name, seed) is not None:
         return
-    right = np.mean(lab.logits(network.model, "validation").argmax(1) == lab.labels("validation"))
-    wrong = lab.wrong(lab.logits(network.model, "test"), "test")
-    parameters = sum(p.numel() for p in network.model.parameters())
-    facts = {"validation_accuracy": float(right), "errors": len(wrong), "wrong": wrong, "parameters": parameters, "curve": network.curve}
+    validation, test = (lab.logits(network.model, split) for split in ("validation", "test"))
+    wrong = lab.wrong(test, "test")
+    facts: dict[str, Any] = {
+        "validation_accuracy": float(np.mean(validation.argmax(1) == lab.labels("validation"))),
+        "errors": len(wrong),
+        "wrong": wrong,
+        "parameters": sum(p.numel() for p in network.model.parameters()),
+        "curve": network.curve,
+    }
+    if name.endswith("_without"):
+        unseen = lab.data.classes.index(WITHOUT)
+        bias = best_bias(validation, lab.labels("validation"), unseen)
+        corrected = lab.wrong(test + bias * np.eye(test.shape[1])[unseen], "test")
+        theirs = set(np.flatnonzero(lab.labels("test") == unseen).tolist())
+        facts |= {"bias": bias, "errors_corrected": len(corrected), "unseen": len(theirs)}
+        facts |= {"unseen_wrong": len(theirs & set(wrong)), "unseen_wrong_corrected": len(theirs & set(corrected))}
     lab.add(name, seed, facts)
-    print(f"{name} {seed}: {len(wrong)} test errors, validation accuracy {right:.2%}", flush=True)
+    print(f"{name} {seed}: {len(wrong)} test errors, validation accuracy {facts['validation_accuracy']:.2%}", flush=True)
+
+
+def best_bias(logits: np.ndarray, labels: np.ndarray, unseen: int) -> float:
+    """What added to the logit of class `unseen`, in steps of a tenth, makes fewest errors; of several, the smallest."""
+    column = np.eye(logits.shape[1])[unseen]
+    return float(min(BIASES, key=lambda bias: np.count_nonzero((logits + bias * column).argmax(1) != labels)))
 
 
 def main() -> int:
