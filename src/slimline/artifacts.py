@@ -17,7 +17,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from slimline.core.forms import take_on
-from slimline.core.quantized import load_stored_state, quantized_layers, stored_state
+from slimline.core.quantized import load_stored_state, stored_state
 from slimline.errors import SlimlineError
 from slimline.export.onnx import to_onnx
 from slimline.export.packed import read_packed, to_packed
@@ -71,14 +71,13 @@ def save(target: ModelFolder, manifest: Manifest, model: nn.Module, *, check: Ca
     """
     description = manifest.model_dump(mode="json")
     state = stored_state(model)
-    widths = {f"{name}.weight": layer.grid.bits for name, layer in quantized_layers(model).items()}
     with whole_folder(target.folder) as folder:
         files = ModelFolder(folder)
         write_json(files.manifest, description)
         write_bytes(files.weights, to_safetensors({name: tensor.contiguous() for name, tensor in state.items()}))
         preprocessing = {"scale": "pixels / 255", "mean": manifest.mean, "std": manifest.std, "normalization": "inside the graph"}
         write_bytes(files.onnx, to_onnx(model, manifest.input_shape, {"classes": manifest.classes, "preprocessing": preprocessing}))
-        write_bytes(files.packed, to_packed(description, state, widths))
+        write_bytes(files.packed, to_packed(description, state))
         if check is not None:
             check(files)
 

@@ -142,7 +142,7 @@ def test_a_nearly_dead_channel_keeps_its_bias() -> None:
     scheme = {"name": "min_max"}
     quantized = calibrated(model, record, [x], weights=scheme, activations=scheme).eval()
     codes = stored_state(quantized)["network.0.bias"]
-    step = quantized_layers(quantized)["network.0"].grid.bias_step
+    step = quantized_layers(quantized)["network.0"].bias_step
     assert torch.allclose(codes * step, torch.tensor([0.1, 0.5]), atol=1e-3)
     assert float((quantized(x) - model(x)).abs().max()) < 0.05
 

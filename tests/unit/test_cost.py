@@ -31,8 +31,10 @@ def test_a_separable_block_costs_one_nth_plus_one_ninth_of_a_standard_convolutio
 
 def test_bit_operations_of_a_layer_are_its_macs_times_the_bits_of_weights_and_inputs() -> None:
     model = nn.Sequential(nn.Conv2d(2, 4, 3, stride=2, padding=1), nn.Flatten(), nn.Linear(4 * 4 * 4, 3))
-    bits = {"0": 4, "2": 3}
-    network = quantized(model, {"weights": bits, "inputs": {"0": 8, "2": 5}, "activations": {}})
+    model = nn.Sequential(nn.ReLU(), *model)
+    record = plan(model, (2, 8, 8), weight_bits=4, activation_bits=8)
+    record["weights"]["3"]["bits"], record["activations"]["_1"]["bits"] = 3, 5
+    network = quantized(model, record)
     cost = measure(network, (2, 8, 8))
     first, second = 9 * 2 * 4 * 4 * 4, 64 * 3
     assert cost.macs == first + second

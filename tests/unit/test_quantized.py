@@ -11,6 +11,7 @@ from slimline.errors import SlimlineError
 from slimline.quantization.calibrate import calibrated, plan
 
 SHAPE = (1, 8, 8)
+EIGHT = {"kind": "integer", "bits": 8, "symmetric": False, "per_channel": False}
 NORM_FIRST = ("densenet", "wide_resnet")
 """Networks with norms that follow no convolution, and stay."""
 
@@ -149,7 +150,7 @@ def test_every_convolution_and_classifier_takes_on_the_quantized_form(images) ->
 def test_a_bias_step_is_the_product_of_the_scales_of_input_and_weight(images) -> None:
     _, _, network = calibrated_tiny("mobilenet", images)
     first = network.get_submodule("network.stem.0")
-    assert torch.equal(first.grid.bias_step, network.get_submodule("quantizers.normalize").scale * first.grid.scale)
+    assert torch.equal(first.bias_step, network.get_submodule("quantizers.normalize").scale * first.grid.scale)
 
 
 def test_making_the_quantized_form_leaves_the_original_as_it_was(images) -> None:
@@ -164,10 +165,13 @@ def test_making_the_quantized_form_leaves_the_original_as_it_was(images) -> None
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"weights": {"network.nowhere": 8}, "inputs": {"network.nowhere": 8}}, "no layer 'network.nowhere'"),
-        ({"weights": {"network.pool": 8}, "inputs": {"network.pool": 8}}, "'network.pool' is a AdaptiveAvgPool2d"),
-        ({"activations": {"no_such_tensor": 8}}, "no tensor 'no_such_tensor'"),
-        ({"activations": {"normalize": 9}}, "found 9"),
+        ({"weights": {"network.nowhere": EIGHT}, "inputs": {"network.nowhere": None}}, "no layer 'network.nowhere'"),
+        ({"weights": {"network.pool": EIGHT}, "inputs": {"network.pool": None}}, "'network.pool' is a AdaptiveAvgPool2d"),
+        ({"activations": {"no_such_tensor": EIGHT}}, "no tensor 'no_such_tensor'"),
+        ({"activations": {"normalize": {**EIGHT, "bits": 9}}}, "found 9"),
+        ({"activations": {"normalize": {"kind": "melted"}}}, "a grid of kind 'melted'"),
+        ({"activations": {"normalize": {"kind": "codebook", "bits": 4, "zero": False}}}, "a codebook is for weights"),
+        ({"activations": {"normalize": {"kind": "float", "type": "e9m9", "per_channel": False}}}, "'e9m9' is no floating-point format"),
     ],
 )
 def test_a_record_that_fits_another_network_is_refused(change, named) -> None:

@@ -20,6 +20,9 @@ def integer_range(bits: int, *, signed: bool) -> tuple[int, int]:
     """Smallest and largest code of `bits` bits: [-(2^(b-1) - 1), 2^(b-1) - 1] if signed, else [0, 2^b - 1].
 
     The signed range is symmetric: -x has a code whenever x has one, and an all-negative product cannot overflow by one.
+
+    Raises:
+        SlimlineError: a width that no integer has here.
     """
     if not 2 <= bits <= 8:
         raise SlimlineError(f"bits: found {bits}; integers have 2 to 8 bits here")
@@ -99,6 +102,46 @@ def _straight_through(ctx, gradient):  # type: ignore[no-untyped-def]
 
 
 fake_quantize.register_autograd(_straight_through, setup_context=_save_for_backward)
+
+
+class _Learned(torch.autograd.Function):
+    """`fake_quantize` whose scale has a gradient; see `learned_quantize`."""
+
+    @staticmethod
+    def forward(ctx, x, scale, zero_point, axis, low, high, inside, factor, decay):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(x, scale, zero_point)
+        ctx.settings = axis, low, high, inside, factor, decay
+        return dequantize(quantize(x, scale, zero_point, axis, low, high), scale, zero_point, axis)
+
+    @staticmethod
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        x, scale, zero_point = ctx.saved_tensors
+        axis, low, high, inside, factor, decay = ctx.settings
+        steps = x / _broadcast(scale, x.ndim, axis)
+        offset = _broadcast(zero_point, x.ndim, axis).to(x.dtype)
+        unclamped = torch.round(steps) + offset
+        within = (unclamped >= low) & (unclamped <= high)
+        slope = torch.where(within, inside * (torch.round(steps) - steps), torch.clamp(unclamped, low, high) - offset)
+        others = [d for d in range(x.ndim) if d != axis]
+        per_scale = gradient * slope
+        of_scale = per_scale.sum(others) if axis != PER_TENSOR else per_scale.sum()
+        if decay:
+            of_scale = of_scale + decay * scale * (high - zero_point.to(scale.dtype)) ** 2
+        return gradient * within, factor * of_scale, None, None, None, None, None, None, None
+
+
+def learned_quantize(
+    x: Tensor, scale: Tensor, zero_point: Tensor, axis: int, low: int, high: int, *, inside: float = 1.0, factor: float = 1.0, decay: float = 0.0
+) -> Tensor:
+    """`fake_quantize` with a gradient for the scale s too: factor · Σ dL/dy · dy/ds, with k = round(x/s) and zero point z,
+
+        dy/ds = inside · (k - x/s)  where low <= k + z <= high;   low - z  below;   high - z  above
+
+    With `inside` 1 that is the learned step (Esser et al., "Learned Step Size Quantization", 2020, eq. 3); with `inside` 0 only
+    clipped values move the range, the learned clipping (Choi et al., "PACT", 2018, eq. 3). `decay` adds the gradient of
+    decay/2 · α², α = s · (high - z) being the largest value (section 3: it keeps the range from growing).
+    """
+    return _Learned.apply(x, scale, zero_point, axis, low, high, inside, factor, decay)
 
 
 @torch.library.custom_op("slimline::round_to_step", mutates_args=())

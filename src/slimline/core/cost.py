@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-from slimline.core.quantized import QuantizedConv2d, QuantizedLinear
-
-FLOAT_BITS = 32
+from slimline.core.quantized import FLOAT_BITS, QuantizedConv2d, QuantizedLinear, input_bits
 
 
 @dataclass(frozen=True)
@@ -54,6 +52,7 @@ class _Attention(TorchFunctionMode):
 
 def measure(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
     """Count by running one blank image of `input_shape` (channels, height, width) through `model`, in eval mode."""
+    read = input_bits(model)
     macs: dict[str, int] = {}
     bops: dict[str, int] = {}
     handles = []
@@ -62,10 +61,8 @@ def measure(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
         def count(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
             per_output = layer.weight[0].numel()
             macs[name] = macs.get(name, 0) + output.numel() * per_output
-            weight_bits, input_bits = FLOAT_BITS, FLOAT_BITS
-            if isinstance(layer, QuantizedConv2d | QuantizedLinear):
-                weight_bits, input_bits = layer.grid.bits, layer.grid.input_bits
-            bops[name] = macs[name] * weight_bits * input_bits
+            weight_bits = layer.grid.bits if isinstance(layer, QuantizedConv2d | QuantizedLinear) else FLOAT_BITS
+            bops[name] = macs[name] * weight_bits * read.get(name, FLOAT_BITS)
 
         return count
 
@@ -89,6 +86,6 @@ def measure(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
 
 
 def _deployed(model: nn.Module) -> list[Tensor]:
-    """The parameters as deployed: those on a grid as their codes, since a small weight can round to zero."""
+    """The parameters as deployed: those on a grid as they lie there, since a small weight can round to zero."""
     grids = {id(m.weight): m.grid for m in model.modules() if isinstance(m, QuantizedConv2d | QuantizedLinear)}
-    return [grids[id(p)].encode(p.detach()) if id(p) in grids else p.detach() for p in model.parameters()]
+    return [grids[id(p)](p).detach() if id(p) in grids else p.detach() for p in model.parameters()]

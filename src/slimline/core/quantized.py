@@ -1,7 +1,7 @@
-"""The quantized form: batch norms folded away, weights, biases and activations on integer grids.
+"""The quantized form: batch norms folded away, weights, biases and activations on grids.
 
-A network in this form still trains (its weights are real numbers that pass through `fake_quantize`), yet everything it
-computes is a function of integer codes and scales, and those alone go to disk. `stored_state` and `load_stored_state` are
+A network in this form still trains (its weights are real numbers that pass through their grids, `core.grids`), yet everything it
+computes is a function of codes and scales, and those alone go to disk. `stored_state` and `load_stored_state` are
 the two ways across: on the way out a weight becomes its code, on the way back the code becomes the real number it stands for,
 whose code is the same again.
 """
@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from slimline.core.affine import PER_TENSOR, dequantize, fake_quantize, integer_range, quantize, round_to_step
+from slimline.core.affine import round_to_step
+from slimline.core.grids import CodebookGrid, Grid, IntegerGrid, Record, of_kind
 from slimline.core.normalize import Normalize
 from slimline.errors import SlimlineError
 
@@ -24,69 +25,38 @@ LARGEST_BIAS = 2**31
 """Biases are 32-bit integers, added to 32-bit sums."""
 
 POINTS = "quantizers"
-"""The submodule that holds the quantizers of activations."""
+"""The submodule that holds the grids of activations."""
 
-
-class ActivationQuantizer(nn.Module):
-    """One scale and zero point for a whole activation tensor; codes are unsigned."""
-
-    scale: Tensor
-    zero_point: Tensor
-
-    def __init__(self, bits: int) -> None:
-        super().__init__()
-        self.bits = bits
-        self.low, self.high = integer_range(bits, signed=False)
-        self.register_buffer("scale", torch.ones(()))
-        self.register_buffer("zero_point", torch.zeros((), dtype=torch.uint8))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return fake_quantize(x, self.scale, self.zero_point, PER_TENSOR, self.low, self.high)
-
-
-class WeightGrid(nn.Module):
-    """The integer grid of a layer's weight (a scale per output channel, no zero point) and bias (step = input · weight scale)."""
-
-    scale: Tensor
-    zero_point: Tensor
-    bias_step: Tensor
-
-    def __init__(self, channels: int, bits: int, input_bits: int) -> None:
-        super().__init__()
-        self.bits, self.input_bits = bits, input_bits
-        self.low, self.high = integer_range(bits, signed=True)
-        self.register_buffer("scale", torch.ones(channels))
-        # Neither is stored: the one is constant, the other follows from scales (`set_bias_steps`).
-        self.register_buffer("zero_point", torch.zeros(channels, dtype=torch.int8), persistent=False)
-        self.register_buffer("bias_step", torch.ones(channels), persistent=False)
-
-    def forward(self, weight: Tensor) -> Tensor:
-        return fake_quantize(weight, self.scale, self.zero_point, 0, self.low, self.high)
-
-    def encode(self, weight: Tensor) -> Tensor:
-        return quantize(weight, self.scale, self.zero_point, 0, self.low, self.high).to(torch.int8)
-
-    def decode(self, codes: Tensor) -> Tensor:
-        return dequantize(codes, self.scale, self.zero_point, 0)
+FLOAT_BITS = 32
+"""Of a number on no grid."""
 
 
 class QuantizedConv2d(nn.Conv2d):
-    """A convolution whose weight and bias pass through their integer grids."""
+    """A convolution whose weight and bias pass through their grids."""
 
-    grid: WeightGrid
+    grid: Grid
+    source: str | None
+    bias_step: Tensor | None
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch filters h w"]:
-        assert self.bias is not None  # given by `_quantized_layer`
-        return self._conv_forward(x, self.grid(self.weight), round_to_step(self.bias, self.grid.bias_step))
+        return self._conv_forward(x, self.grid(self.weight), stepped(self))
 
 
 class QuantizedLinear(nn.Linear):
-    """A fully connected layer whose weight and bias pass through their integer grids."""
+    """A fully connected layer whose weight and bias pass through their grids."""
 
-    grid: WeightGrid
+    grid: Grid
+    source: str | None
+    bias_step: Tensor | None
 
     def forward(self, x: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch units"]:
-        return nn.functional.linear(x, self.grid(self.weight), round_to_step(self.bias, self.grid.bias_step))
+        return nn.functional.linear(x, self.grid(self.weight), stepped(self))
+
+
+def stepped(layer: QuantizedConv2d | QuantizedLinear) -> Tensor:
+    """The bias of `layer`: a multiple of its step where inputs and weights are integers, else a real number."""
+    assert layer.bias is not None  # given by `_quantized_layer`
+    return layer.bias if layer.bias_step is None else round_to_step(layer.bias, layer.bias_step)
 
 
 QUANTIZED: Mapping[type[nn.Module], type[nn.Module]] = {nn.Conv2d: QuantizedConv2d, nn.Linear: QuantizedLinear}
@@ -144,8 +114,8 @@ def quantized(model: nn.Module, record: Mapping[str, Any]) -> fx.GraphModule:
     """A copy of `model` in its quantized form, as `record` says.
 
     Args:
-        record: `weights`, layer name to bits; `activations`, graph node name to bits of its output;
-            `inputs`, layer name to the bits of what it reads.
+        record: `weights`, layer name to grid (see `core.grids`); `activations`, graph node name to the grid of its output;
+            `inputs`, layer name to the node on whose grid lies what it reads, null where that is on none.
 
     Scales are 1 until they are calibrated or loaded.
 
@@ -153,34 +123,36 @@ def quantized(model: nn.Module, record: Mapping[str, Any]) -> fx.GraphModule:
         SlimlineError: the record names a layer or node that the model lacks.
     """
     graph = folded(model)
-    for name, bits in record["weights"].items():
+    for name, grid in record["weights"].items():
         try:
             layer = graph.get_submodule(name)
         except AttributeError as error:
             raise SlimlineError(f"the model has no layer '{name}' to quantize") from error
-        graph.set_submodule(name, _quantized_layer(name, layer, bits, record["inputs"][name]))
+        graph.set_submodule(name, _quantized_layer(name, layer, grid, record["inputs"][name]))
     nodes = {node.name: node for node in graph.graph.nodes}
-    for name, bits in record["activations"].items():
+    for name, grid in record["activations"].items():
         if name not in nodes:
             raise SlimlineError(f"the model has no tensor '{name}' to quantize")
-        graph.add_submodule(f"{POINTS}.{name}", ActivationQuantizer(bits))
+        graph.add_submodule(f"{POINTS}.{name}", of_kind(grid))
         with graph.graph.inserting_after(nodes[name]):
             point = graph.graph.call_module(f"{POINTS}.{name}", (nodes[name],))
         nodes[name].replace_all_uses_with(point, delete_user_cb=lambda user, point=point: user is not point)
     graph.recompile()
+    set_bias_steps(graph)
     return graph
 
 
-def _quantized_layer(name: str, layer: nn.Module, bits: int, input_bits: int) -> nn.Module:
+def _quantized_layer(name: str, layer: nn.Module, grid: Record, source: str | None) -> nn.Module:
     if type(layer) not in QUANTIZED:
         raise SlimlineError(f"layer '{name}' is a {type(layer).__name__}, which has no weights to quantize")
     # The same object in its new class: shapes, strides and parameters stay, the forward pass changes.
     layer.__class__ = QUANTIZED[type(layer)]
     assert isinstance(layer, QuantizedConv2d | QuantizedLinear)
-    channels = layer.weight.shape[0]
     if layer.bias is None:
-        layer.bias = nn.Parameter(torch.zeros(channels))
-    layer.grid = WeightGrid(channels, bits, input_bits)
+        layer.bias = nn.Parameter(torch.zeros(layer.weight.shape[0]))
+    layer.grid, layer.source = of_kind(grid, layer.weight.shape), source
+    layer.register_buffer("bias_step", None, persistent=False)  # it follows from scales
+    layer.weight.requires_grad_(not isinstance(layer.grid, CodebookGrid))  # there the codebook is trained
     return layer
 
 
@@ -189,42 +161,61 @@ def quantized_layers(model: nn.Module) -> dict[str, QuantizedConv2d | QuantizedL
     return {name: m for name, m in model.named_modules() if isinstance(m, QuantizedConv2d | QuantizedLinear)}
 
 
+def point_of(graph: nn.Module, layer: QuantizedConv2d | QuantizedLinear) -> Grid | None:
+    """The grid of what `layer` reads; None where that is on none."""
+    if layer.source is None:
+        return None
+    point = graph.get_submodule(f"{POINTS}.{layer.source}")
+    assert isinstance(point, Grid)
+    return point
+
+
+def input_bits(graph: nn.Module) -> dict[str, int]:
+    """Bits of what each quantized layer reads, by the layer's name."""
+    points = {name: point_of(graph, layer) for name, layer in quantized_layers(graph).items()}
+    return {name: FLOAT_BITS if point is None else point.bits for name, point in points.items()}
+
+
+def settled(graph: nn.Module) -> nn.Module:
+    """`graph` (changed in place) with what its grids learned as their own scales."""
+    for module in graph.modules():
+        if isinstance(module, Grid):
+            module.settle()
+    set_bias_steps(graph)
+    return graph
+
+
+def set_bias_steps(graph: nn.Module) -> None:
+    """Give every layer of integers the step of its bias: the product of its input's scale and its weights' scales.
+
+    A bias is added to sums of products of codes, so it must lie on their grid (Jacob et al. 2018, section 2.4). Where a scale is being
+    learned, the step stays as it was until `settled`.
+    """
+    for layer in quantized_layers(graph).values():
+        point = point_of(graph, layer)
+        if isinstance(layer.grid, IntegerGrid) and isinstance(point, IntegerGrid):
+            layer.bias_step = (point.scale * layer.grid.scale).expand(layer.weight.shape[0]).contiguous()
+
+
 def stored_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state of `model` as it is written: weights on a grid as int8 codes, their biases as int32 multiples of the bias step.
+    """The state of `model` as it is written: weights on a grid as their codes, biases on one as int32 multiples of their step.
 
     Raises:
         SlimlineError: a bias that 32 bits cannot hold.
     """
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     for name, layer in quantized_layers(model).items():
+        state[f"{name}.weight"] = layer.grid.encode(layer.weight.detach()).clone()
+        if layer.bias_step is None:
+            continue
         assert layer.bias is not None
-        codes = torch.round(layer.bias.detach() / layer.grid.bias_step)
+        codes = torch.round(layer.bias.detach() / layer.bias_step)
         if float(codes.abs().max()) >= LARGEST_BIAS:
             raise SlimlineError(
                 f"layer '{name}': a bias needs more than 32 bits at its weights' scale; prune the channel, or train with a lower rate"
             )
-        state[f"{name}.weight"] = layer.grid.encode(layer.weight.detach())
         state[f"{name}.bias"] = codes.to(torch.int32)
     return state
-
-
-def set_bias_steps(graph: fx.GraphModule) -> None:
-    """Give every layer the step of its bias: the product of its input's scale and its weights' scales.
-
-    A bias is added to sums of products of codes, so it must lie on their grid (Jacob et al. 2018, section 2.4). The scale of
-    a layer's input is the one of the nearest quantizer upstream; only operations that keep a grid lie between.
-    """
-    layers = quantized_layers(graph)
-    for node in graph.graph.nodes:
-        if node.op != "call_module" or node.target not in layers:
-            continue
-        source = node.args[0]
-        while not (source.op == "call_module" and source.target.startswith(f"{POINTS}.")):
-            source = source.args[0]
-        grid = layers[node.target].grid
-        upstream = graph.get_submodule(source.target)
-        assert isinstance(upstream, ActivationQuantizer)
-        grid.bias_step = upstream.scale * grid.scale
 
 
 def load_stored_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -233,12 +224,11 @@ def load_stored_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     Raises:
         RuntimeError: names or shapes differ.
     """
-    layers = quantized_layers(model)
     # Scales first, for what the codes stand for follows from them; the codes themselves are replaced below.
     model.load_state_dict(state)
-    if isinstance(model, fx.GraphModule):
-        set_bias_steps(model)
+    set_bias_steps(model)
     with torch.no_grad():
-        for name, layer in layers.items():
+        for name, layer in quantized_layers(model).items():
             layer.weight.copy_(layer.grid.decode(state[f"{name}.weight"]))
-            layer.bias.copy_(state[f"{name}.bias"] * layer.grid.bias_step)  # type: ignore[union-attr]
+            if layer.bias_step is not None:
+                layer.bias.copy_(state[f"{name}.bias"] * layer.bias_step)  # type: ignore[union-attr]

@@ -14,25 +14,43 @@ from onnx.reference import ReferenceEvaluator
 from onnxscript import opset20
 from torch import nn
 
-from slimline.core.affine import PER_TENSOR, integer_range
+from slimline.core.affine import PER_TENSOR
+from slimline.core.floats import largest
 
 # Its functions are typed for onnxscript's own compiler; here they note down nodes while the exporter traces.
 op: Any = opset20
 
 INPUT, OUTPUT = "images", "logits"
 
+INT8, UINT8 = (-128, 127), (0, 255)
+
+FLOATS: Mapping[str, int] = {
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+    "e4m3": TensorProto.FLOAT8E4M3FN,
+    "e5m2": TensorProto.FLOAT8E5M2,
+}
+NARROW = tuple(FLOATS.values())
+
 
 def _fake_quantize(x: Any, scale: Any, zero_point: Any, axis: int, low: int, high: int) -> Any:
-    if axis == PER_TENSOR:
-        if (low, high) != integer_range(8, signed=False):
-            # QuantizeLinear saturates at the type's limits, uint8's, so a narrower grid is cut before it.
-            zero = op.Cast(zero_point, to=TensorProto.FLOAT)
-            x = op.Clip(x, op.Mul(op.Sub(float(low), zero), scale), op.Mul(op.Sub(float(high), zero), scale))
-        return op.DequantizeLinear(op.QuantizeLinear(x, scale, zero_point), scale, zero_point)
-    # On a weight this half is carried out by `_fold`; QuantizeLinear saturates int8 at -128, below the symmetric grid.
-    bound = op.Reshape(op.Mul(scale, float(high)), [-1] + [1] * (len(x.shape) - 1))
-    codes = op.QuantizeLinear(op.Min(op.Max(x, op.Neg(bound)), bound), scale, zero_point, axis=axis)
-    return op.DequantizeLinear(codes, scale, zero_point, axis=axis)
+    # On a weight this half is carried out by `_fold`. QuantizeLinear saturates at the limits of int8 or uint8, so a narrower grid is cut before it.
+    along = {} if axis == PER_TENSOR else {"axis": axis}
+    if (low, high) != (INT8 if low < 0 else UINT8):
+        zero = op.Cast(zero_point, to=TensorProto.FLOAT)
+        bottom, top = op.Mul(op.Sub(float(low), zero), scale), op.Mul(op.Sub(float(high), zero), scale)
+        if axis == PER_TENSOR:
+            x = op.Clip(x, bottom, top)
+        else:
+            shape = [-1] + [1] * (len(x.shape) - 1)
+            x = op.Min(op.Max(x, op.Reshape(bottom, shape)), op.Reshape(top, shape))
+    return op.DequantizeLinear(op.QuantizeLinear(x, scale, zero_point, **along), scale, zero_point, **along)
+
+
+def _fake_cast(x: Any, name: str) -> Any:
+    if name == "float16":  # the shorter formats saturate, this one would give infinities
+        x = op.Clip(x, -largest(name), largest(name))
+    return op.Cast(op.Cast(x, to=FLOATS[name]), to=TensorProto.FLOAT)
 
 
 def _round_to_step(x: Any, step: Any) -> Any:
@@ -41,6 +59,7 @@ def _round_to_step(x: Any, step: Any) -> Any:
 
 TRANSLATIONS: dict[Any, Any] = {
     torch.ops.slimline.fake_quantize.default: _fake_quantize,
+    torch.ops.slimline.fake_cast.default: _fake_cast,
     torch.ops.slimline.round_to_step.default: _round_to_step,
 }
 
@@ -84,23 +103,43 @@ def to_onnx(model: nn.Module, input_shape: tuple[int, int, int], metadata: Mappi
 
 
 def _fold(graph: onnx.GraphProto) -> None:
-    """Carry out every node that reads constants alone, except DequantizeLinear: weights become integer codes in the file."""
+    """Carry out every node that reads constants alone, but those that make a weight of what is stored of it: its codes stay in the file."""
     constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    types = {i.name: i.data_type for i in graph.initializer}
+    readers: dict[str, list[str]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node.op_type)
     kept = []
     for node in graph.node:
         inputs = [name for name in node.input if name]
-        if node.op_type == "DequantizeLinear" or any(name not in constants for name in inputs):
+        if any(name not in constants for name in inputs) or _restores(node, types, constants, readers):
             kept.append(node)
             continue
         outputs = [helper.make_empty_tensor_value_info(name) for name in node.output]
-        single = helper.make_model(helper.make_graph([node], "constant", [], outputs, [numpy_helper.from_array(constants[n], n) for n in inputs]))
+        given = [numpy_helper.from_array(constants[n], n) for n in inputs]
+        single = helper.make_model(helper.make_graph([node], "constant", [], outputs, given), opset_imports=[helper.make_opsetid("", 20)])
         values: list[Any] = ReferenceEvaluator(single).run(None, {})  # type: ignore[assignment]
-        constants.update(zip(node.output, (np.asarray(v) for v in values), strict=True))
+        for name, value in zip(node.output, values, strict=True):
+            constants[name] = np.asarray(value)
+            types[name] = helper.np_dtype_to_tensor_dtype(constants[name].dtype)
     used = {name for node in kept for name in node.input} | {o.name for o in graph.output}
     del graph.node[:]
     graph.node.extend(kept)
     del graph.initializer[:]
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items() if name in used)
+
+
+def _restores(node: onnx.NodeProto, types: Mapping[str, int], constants: Mapping[str, np.ndarray], readers: Mapping[str, list[str]]) -> bool:
+    """Whether `node` makes real numbers of codes: of integers, of narrow floating-point numbers, of numbers in a codebook."""
+    match node.op_type:
+        case "DequantizeLinear":
+            return True
+        case "Gather":
+            return types[node.input[0]] == TensorProto.FLOAT and constants[node.input[0]].ndim == 1
+        case "Cast":
+            return types[node.input[0]] in NARROW or readers.get(node.output[0]) == ["Gather"]
+    return False
 
 
 def _own_zero_points(graph: onnx.GraphProto) -> None:

@@ -1,54 +1,138 @@
-"""`model.slim`, the packed file: what is shipped, and the size that is claimed.
+"""`model.slim`, the packed file: what is shipped, and the size that is claimed. Its layout is in docs/packed-format.md.
 
-    4 bytes   "SLIM"
-    2 bytes   format version, little endian
-    32 bytes  SHA-256 of the rest
-    rest      one Zstandard frame: length of the header (4 bytes, little endian), header (JSON), tensors one after another
-
-The header holds the manifest and, a tensor, `[name, dtype, shape, bits]`; `bits` is null where the tensor lies there as it is
-in memory, else the width of its packed codes (see `core.packing`).
+Tensors of bytes (codes, masks) are entropy-coded, all in one stream, each by a table of frequencies of its own or the one that the
+others share, whichever is smaller. Everything else, the tables too, goes into one Zstandard frame, numbers of several bytes with
+their first bytes together, then their second ones: exponents are alike, mantissas are not.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import zstandard
+from jaxtyping import Integer, UInt8
 from torch import Tensor
 
-from slimline.core.affine import integer_range
-from slimline.core.packing import pack, unpack
+from slimline.core import rans
 from slimline.errors import SlimlineError
 
 MAGIC = b"SLIM"
-VERSION = 1
+VERSION = 2
 LEVEL = 19
 """Zstandard's effort: sizes count, and these files are small."""
 
+TABLE_BYTES_A_SYMBOL = 1.3
+"""What a frequency takes within the frame, about."""
 
-def to_packed(manifest: Mapping[str, Any], state: Mapping[str, Tensor], widths: Mapping[str, int]) -> bytes:
+
+@dataclass(frozen=True)
+class Alphabet:
+    """A tensor's bytes as symbols 0, 1, …: `symbol = (byte + 128) mod 256 - low` if signed, else `byte - low`."""
+
+    signed: bool
+    low: int
+    size: int
+
+    @classmethod
+    def of(cls, data: UInt8[np.ndarray, " n"], *, signed: bool) -> "Alphabet":
+        raised = data + np.uint8(128) if signed else data
+        return cls(signed, int(raised.min()), int(raised.max()) - int(raised.min()) + 1)
+
+    def symbols(self, data: UInt8[np.ndarray, " n"]) -> Integer[np.ndarray, " n"]:
+        raised = data + np.uint8(128) if self.signed else data
+        return raised.astype(np.int64) - self.low
+
+    def data(self, symbols: Integer[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
+        raised = (symbols + self.low).astype(np.uint8)
+        return raised - np.uint8(128) if self.signed else raised
+
+
+def to_packed(manifest: Mapping[str, Any], state: Mapping[str, Tensor]) -> bytes:
     """The bytes of a packed file.
 
     Args:
         manifest: `model.json`.
-        state: tensors by name, weights on a grid as int8 codes.
-        widths: bits of the codes, for the tensors that are codes.
+        state: tensors by name, those on a grid as their codes.
     """
-    entries: list[list[Any]] = []
-    streams = []
-    for name in sorted(state):
-        array = state[name].contiguous().cpu().numpy()
-        bits = widths.get(name)
-        entries.append([name, array.dtype.str, list(array.shape), bits])
-        streams.append(array.tobytes() if bits is None else pack(array, bits, low=integer_range(bits, signed=True)[0]))
-    header = json.dumps({"manifest": manifest, "tensors": entries}, separators=(",", ":"), allow_nan=False).encode()
-    content = len(header).to_bytes(4, "little") + header + b"".join(streams)
-    frame = zstandard.ZstdCompressor(level=LEVEL).compress(content)
-    return MAGIC + VERSION.to_bytes(2, "little") + hashlib.sha256(frame).digest() + frame
+    names = sorted(state)
+    streams = {name: _bytes(state[name]) for name in names}
+    coded = [name for name in names if state[name].itemsize == 1 and len(streams[name])]
+    grouped = _grouped({name: streams[name] for name in coded}, {name: state[name].dtype == torch.int8 for name in coded})
+    entries = [[name, str(state[name].dtype).removeprefix("torch."), list(state[name].shape), grouped.which.get(name)] for name in names]
+    alphabets = [[one.signed, one.low, one.size] for one in grouped.alphabets]
+    header = json.dumps({"manifest": manifest, "tensors": entries, "alphabets": alphabets}, separators=(",", ":"), allow_nan=False).encode()
+    planes = [_planes(streams[name], state[name].itemsize) for name in names if name not in grouped.which]
+    tables = _planes(np.concatenate([np.zeros(0, "<u2"), *grouped.tables]).astype("<u2").view(np.uint8), 2)
+    frame = zstandard.ZstdCompressor(level=LEVEL).compress(b"".join([len(header).to_bytes(4, "little"), header, tables, *planes]))
+    stream = b""
+    if coded:
+        symbols = np.concatenate([grouped.alphabets[grouped.which[name]].symbols(streams[name]) for name in coded])
+        which = np.repeat([grouped.which[name] for name in coded], [len(streams[name]) for name in coded])
+        stream = rans.encode(symbols, which, grouped.tables)
+    content = len(frame).to_bytes(4, "little") + frame + stream
+    return MAGIC + VERSION.to_bytes(2, "little") + hashlib.sha256(content).digest() + content
+
+
+@dataclass(frozen=True)
+class _Grouped:
+    """Which table codes which tensor."""
+
+    which: dict[str, int]
+    alphabets: list[Alphabet]
+    tables: list[rans.Table]
+
+
+def _grouped(streams: Mapping[str, UInt8[np.ndarray, " n"]], signed: Mapping[str, bool]) -> _Grouped:
+    """Tables for tensors of bytes: one for all signed, one for all unsigned ones, and own ones for those that gain more by it than it takes."""
+    members: list[list[str]] = []
+    for sign in (False, True):
+        shared = [name for name in streams if signed[name] is sign]
+        counts = {name: np.bincount(streams[name], minlength=256) for name in shared}
+        together = sum(counts.values(), np.zeros(256, dtype=np.int64))
+        for name in shared if len(shared) > 1 else ():
+            own, rest = counts[name], together - counts[name]
+            gain = _bits(together) - _bits(own) - _bits(rest)
+            if gain / 8 > TABLE_BYTES_A_SYMBOL * int((own > 0).sum()) and int(rest.sum()) > 0:
+                members.append([name])
+                together = rest
+        singled = {name for group in members for name in group}
+        if remaining := [name for name in shared if name not in singled]:
+            members.append(remaining)
+    alphabets: list[Alphabet] = []
+    tables: list[rans.Table] = []
+    which: dict[str, int] = {}
+    for number, names in enumerate(members):
+        data = np.concatenate([streams[name] for name in names])
+        alphabet = Alphabet.of(data, signed=signed[names[0]])
+        alphabets.append(alphabet)
+        tables.append(rans.frequencies(np.bincount(alphabet.symbols(data), minlength=alphabet.size)))
+        which |= dict.fromkeys(names, number)
+    return _Grouped(which, alphabets, tables)
+
+
+def _bits(counts: Integer[np.ndarray, " symbols"]) -> float:
+    """n · entropy, in bits."""
+    present = counts[counts > 0]
+    return float((present * np.log2(present.sum() / present)).sum()) if len(present) else 0.0
+
+
+def _bytes(tensor: Tensor) -> UInt8[np.ndarray, " n"]:
+    """The bytes of `tensor` as they lie in memory (numpy does not know all of torch's types)."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+
+
+def _planes(data: UInt8[np.ndarray, " n"], itemsize: int) -> bytes:
+    """All first bytes, all second bytes, …"""
+    return data.reshape(-1, itemsize).T.tobytes()
+
+
+def _unplaned(data: bytes, itemsize: int) -> UInt8[np.ndarray, " n"]:
+    return np.frombuffer(data, dtype=np.uint8).reshape(itemsize, -1).T.reshape(-1)
 
 
 def read_packed(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -64,23 +148,57 @@ def read_packed(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if content[:4] != MAGIC:
         raise SlimlineError(f"{path}: no packed model (it does not begin with SLIM)")
     if (version := int.from_bytes(content[4:6], "little")) != VERSION:
-        raise SlimlineError(f"{path}: packed format {version}, where this version reads {VERSION}")
-    frame = content[38:]
-    if hashlib.sha256(frame).digest() != content[6:38]:
+        raise SlimlineError(f"{path}: packed format {version}, where this version reads {VERSION}; make the file again with slimline {VERSION}.x")
+    if hashlib.sha256(content[38:]).digest() != content[6:38]:
         raise SlimlineError(f"{path}: truncated or altered (its checksum does not match); fetch or build it again")
-    body = zstandard.ZstdDecompressor().decompress(frame)
+    try:
+        return _read(content[38:])
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError, zstandard.ZstdError) as error:
+        raise SlimlineError(f"{path}: no packed model, though its checksum matches ({' '.join(str(error).split())[:120]})") from error
+
+
+def _read(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    end = 4 + int.from_bytes(content[:4], "little")
+    body = zstandard.ZstdDecompressor().decompress(content[4:end])
     length = int.from_bytes(body[:4], "little")
     header = json.loads(body[4 : 4 + length])
-    state = {}
+    alphabets = [Alphabet(*one) for one in header["alphabets"]]
     offset = 4 + length
-    for name, dtype, shape, bits in header["tensors"]:
-        count = int(np.prod(shape))
-        size = count * np.dtype(dtype).itemsize if bits is None else (count * bits + 7) // 8
-        stream = body[offset : offset + size]
+
+    def taken(size: int) -> bytes:
+        nonlocal offset
         offset += size
-        if bits is None:
-            array = np.frombuffer(stream, dtype=dtype)
-        else:
-            array = unpack(stream, bits, count, low=integer_range(bits, signed=True)[0]).astype(dtype)
-        state[name] = torch.from_numpy(array.reshape(shape).copy())
-    return header["manifest"], state
+        if offset > len(body):
+            raise ValueError("a frame that ends too early")
+        return body[offset - size : offset]
+
+    numbers = _unplaned(taken(2 * sum(one.size for one in alphabets)), 2).view("<u2")
+    tables = np.split(numbers, np.cumsum([one.size for one in alphabets])[:-1]) if alphabets else []
+    data: dict[str, np.ndarray] = {}
+    for name, kind, shape, table in header["tensors"]:
+        itemsize = _type(kind).itemsize
+        if table is None:
+            data[name] = _unplaned(taken(int(np.prod(shape)) * itemsize), itemsize)
+    coded = [(name, int(np.prod(shape)), table) for name, _, shape, table in header["tensors"] if table is not None]
+    data |= _decoded(content[end:], coded, alphabets, tables)
+    return header["manifest"], {
+        name: torch.from_numpy(data[name].copy()).view(_type(kind)).reshape(shape) for name, kind, shape, _ in header["tensors"]
+    }
+
+
+def _decoded(
+    stream: bytes, coded: Sequence[tuple[str, int, int]], alphabets: Sequence[Alphabet], tables: Sequence[rans.Table]
+) -> dict[str, np.ndarray]:
+    if not coded:
+        return {}
+    counts = [count for _, count, _ in coded]
+    symbols = rans.decode(stream, np.repeat([table for *_, table in coded], counts), tables)
+    parts = np.split(symbols, np.cumsum(counts)[:-1])
+    return {name: alphabets[table].data(part) for (name, _, table), part in zip(coded, parts, strict=True)}
+
+
+def _type(name: str) -> torch.dtype:
+    kind = getattr(torch, name)
+    if not isinstance(kind, torch.dtype):
+        raise ValueError(f"no type of tensors: {name}")
+    return kind

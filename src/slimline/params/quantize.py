@@ -1,20 +1,53 @@
 """Block `quantize`: how many bits, how their ranges are found, and how the network recovers."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from slimline.params.base import Block, plugin
 from slimline.params.fit import Fit, no_smoothing_under_a_teacher
 
+Width = Literal[32, 16, "bf16", "e4m3", "e5m2", 8, 7, 6, 5, 4, 3, 2]
+"""8 to 2 are integers, the others floating-point numbers; e4m3 and e5m2 have 8 bits."""
+
 
 class Grid(Block):
-    """Integers of `bits` bits whose range is found by `scheme`."""
+    """Numbers of `bits` bits, whose range is found by `scheme`.
 
-    bits: int = Field(ge=2, le=8)
+    Args:
+        exceptions: other bits for layers (of activations: for tensors) whose name fits a pattern, `*` standing for any text; of several
+            that fit, the last one counts.
+        symmetric: integers without zero point, so that 0 is in the middle of the range.
+        learn: how training moves the scales (null: not at all).
+    """
+
+    bits: Width
     scheme: plugin("slimline.quantization:SCHEMES")  # type: ignore[valid-type]
+    exceptions: dict[str, Width] = Field(default_factory=dict)
+    symmetric: bool = False
+    learn: plugin("slimline.quantization:LEARNING") | None = None  # type: ignore[valid-type]
+
+
+class Weights(Grid):
+    """
+    Args:
+        per_channel: a scale an output channel; else one a layer.
+        codebook: how the values are found of which integers are then the numbers, in the place of `scheme`; null: integers are steps.
+    """
+
+    symmetric: bool = True
+    per_channel: bool = True
+    codebook: plugin("slimline.quantization:CODEBOOKS") | None = None  # type: ignore[valid-type]
+
+    @model_validator(mode="after")
+    def one_kind_of_integers(self) -> "Weights":
+        if self.codebook is not None and self.learn is not None:
+            raise ValueError("a codebook is trained itself and has no scale; make learn null")
+        return self
 
 
 class Quantize(Block):
-    """Integer quantization of weights (a scale per output channel, symmetric) and activations (a scale per tensor, asymmetric).
+    """Quantization of weights and activations (a scale a tensor).
 
     Args:
         calibration: training images that set the ranges of activations.
@@ -23,7 +56,7 @@ class Quantize(Block):
         parity: least share of validation images on which trained and exported model must name the same class.
     """
 
-    weights: Grid
+    weights: Weights
     activations: Grid
     calibration: int = Field(ge=1)
     loss: plugin("slimline.distillation:LOSSES") | None = None  # type: ignore[valid-type]
@@ -33,4 +66,6 @@ class Quantize(Block):
     @model_validator(mode="after")
     def one_source_of_softness(self) -> "Quantize":
         no_smoothing_under_a_teacher(self.fit, self.loss)
+        if self.fit is None and (self.weights.learn is not None or self.activations.learn is not None):
+            raise ValueError("scales are learned in training, but fit is null; make learn null, or give a fit")
         return self

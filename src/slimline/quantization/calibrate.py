@@ -1,16 +1,19 @@
 """From a trained float network to its quantized form: which tensors are put on a grid, and which grid."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
-from slimline.core.affine import asymmetric_scale, symmetric_scale
-from slimline.core.quantized import LARGEST_BIAS, POINTS, QUANTIZED, ActivationQuantizer, folded, quantized, quantized_layers, set_bias_steps
+from slimline.core.grids import CodebookGrid, IntegerGrid, RangedGrid
+from slimline.core.quantized import FLOAT_BITS, LARGEST_BIAS, POINTS, QUANTIZED, folded, quantized, quantized_layers, set_bias_steps
 from slimline.errors import SlimlineError
-from slimline.quantization import SCHEMES
+from slimline.quantization import CODEBOOKS, SCHEMES
+from slimline.quantization.bits import Bits, Choice
 from slimline.registry import Spec, build
 
 ACTIVATION_MODULES = (nn.ReLU, nn.ReLU6)
@@ -26,27 +29,63 @@ OBSERVED_A_BATCH = 1 << 16
 """Values of a tensor kept a batch, evenly spread, beside the batch's smallest and largest: bounds the memory of calibration."""
 
 
-def plan(model: nn.Module, input_shape: tuple[int, int, int], *, weight_bits: int, activation_bits: int) -> dict[str, Any]:
+WEIGHTS = Choice(8, per_channel=True)
+ACTIVATIONS = Choice(8, symmetric=False)
+
+
+def plan(
+    model: nn.Module,
+    input_shape: tuple[int, int, int],
+    *,
+    weight_bits: Bits | None = None,
+    activation_bits: Bits | None = None,
+    weights: Choice = WEIGHTS,
+    activations: Choice = ACTIVATIONS,
+) -> dict[str, Any]:
     """The record of the quantized form (see `core.quantized.quantized`) for every convolution and fully connected layer.
 
     Every tensor that such a layer reads, and every tensor on the way between them, is put on a grid once, where it is made.
     The logits stay real numbers.
 
+    Args:
+        weights, activations: which grids they get; `weight_bits` and `activation_bits` take the place of their `bits`.
+
     Raises:
-        SlimlineError: the model has no layer to quantize, or cannot be traced.
+        SlimlineError: the model has no layer to quantize, or cannot be traced; a pattern that fits no name.
     """
+    weights = weights if weight_bits is None else replace(weights, bits=weight_bits)
+    activations = activations if activation_bits is None else replace(activations, bits=activation_bits)
     graph = folded(model)
     ShapeProp(graph).propagate(torch.zeros(2, *input_shape))
     modules = dict(graph.named_modules())
-    layers = [n.target for n in graph.graph.nodes if n.op == "call_module" and type(modules[n.target]) in QUANTIZED]
-    if not layers:
+    calls = [n for n in graph.graph.nodes if n.op == "call_module" and type(modules[n.target]) in QUANTIZED]
+    if not calls:
         raise SlimlineError("the model has no convolution or fully connected layer to quantize")
     points = [node.name for node in graph.graph.nodes if _needs_grid(node, modules)]
+    widths = activations.bits_of(points, "tensor")
+    on_grid = {name: activations.record(bits) for name, bits in widths.items() if bits != FLOAT_BITS}
+    sources: dict[str, set[str | None]] = {}
+    for call in calls:
+        sources.setdefault(call.target, set()).add(_source(call, on_grid, modules))
+    bits_of = weights.bits_of(list(sources), "layer")
     return {
-        "weights": dict.fromkeys(layers, weight_bits),
-        "activations": dict.fromkeys(points, activation_bits),
-        "inputs": dict.fromkeys(layers, activation_bits),
+        "weights": {name: weights.record(bits, zero=not bool(modules[name].weight.all())) for name, bits in bits_of.items()},
+        "activations": on_grid,
+        # A layer that reads two grids has no step for its bias.
+        "inputs": {name: next(iter(names)) if len(names) == 1 else None for name, names in sources.items()},
     }
+
+
+def _source(call: fx.Node, on_grid: Mapping[str, Any], modules: dict[str, nn.Module]) -> str | None:
+    """The node on whose grid the values lie that `call` reads; only operations that keep a grid lie between."""
+    node = call.args[0]
+    while isinstance(node, fx.Node):
+        if node.name in on_grid:
+            return node.name
+        if not _is_kind(node, modules, SHAPE_MODULES, SHAPE_FUNCTIONS, SHAPE_METHODS):
+            return None
+        node = node.args[0]
+    return None
 
 
 def _needs_grid(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
@@ -78,14 +117,23 @@ def _is_kind(node: fx.Node, modules: dict[str, nn.Module], kinds: tuple[type, ..
     return False
 
 
-def calibrated(model: nn.Module, record: Mapping[str, Any], batches: Iterable[Tensor], *, weights: Spec, activations: Spec) -> fx.GraphModule:
-    """`model` in the quantized form of `record`, every scale set: weights from themselves, activations from what `batches` cause.
+def calibrated(
+    model: nn.Module,
+    record: Mapping[str, Any],
+    batches: Iterable[Tensor],
+    *,
+    weights: Spec,
+    activations: Spec,
+    codebook: Spec | None = None,
+) -> fx.GraphModule:
+    """`model` in the quantized form of `record`, every grid set: weights from themselves, activations from what `batches` cause.
 
     Activations are observed in the network of real numbers, so that no grid's error moves another's range.
 
     Args:
         batches: images in [0, 1]; training images only.
         weights, activations: entries of SCHEMES.
+        codebook: an entry of CODEBOOKS; needed where the record has codebooks.
 
     Raises:
         SlimlineError: no images, or a tensor without range or with infinite values, named.
@@ -93,25 +141,42 @@ def calibrated(model: nn.Module, record: Mapping[str, Any], batches: Iterable[Te
     seen = _observe(folded(model), list(record["activations"]), batches)
     result = quantized(model, record)
     for name, layer in quantized_layers(result).items():
-        values = layer.weight.detach().flatten(1)
+        values = layer.weight.detach()
+        if not bool(torch.isfinite(values).all()):
+            raise SlimlineError(f"layer '{name}' has infinite or undefined weights")
         if not bool(values.any()):
             raise SlimlineError(f"layer '{name}' has no range: its weights are all zero")
-        low, high = build(SCHEMES, weights, values)
-        layer.grid.scale, layer.grid.zero_point = symmetric_scale(low, high, layer.grid.high)
+        if isinstance(layer.grid, CodebookGrid):
+            assert codebook is not None
+            kept = values[values != 0] if layer.grid.zero else values.flatten()
+            layer.grid.fill(build(CODEBOOKS, codebook, kept, len(layer.grid.entries)), values)
+        elif isinstance(layer.grid, RangedGrid):
+            _set(layer.grid, values.flatten(1) if record["weights"][name]["per_channel"] else values.reshape(1, -1), weights, f"layer '{name}'")
     for name, values in seen.items():
         point = result.get_submodule(f"{POINTS}.{name}")
-        assert isinstance(point, ActivationQuantizer)
+        assert isinstance(point, RangedGrid)
         if not bool(torch.isfinite(values).all()):
             raise SlimlineError(f"tensor '{name}' has infinite or undefined values on the calibration images")
-        low, high = build(SCHEMES, activations, values[None])
-        try:
-            scale, zero_point = asymmetric_scale(low, high, point.high)
-        except SlimlineError as error:
-            raise SlimlineError(f"tensor '{name}': {error}") from error
-        point.scale, point.zero_point = scale[0], zero_point[0]
+        if not bool(values.any()):
+            raise SlimlineError(f"tensor '{name}': a tensor without range: it is zero on all calibration images; prune it or calibrate on others")
+        _set(point, values[None], activations, f"tensor '{name}'")
     set_bias_steps(result)
     _make_room_for_biases(result)
     return result
+
+
+def _set(grid: RangedGrid, values: Float[Tensor, "channels n"], scheme: Spec, what: str) -> None:
+    """Spread `grid` over the range that `scheme` finds."""
+
+    def error(low: Float[Tensor, " channels"], high: Float[Tensor, " channels"]) -> Float[Tensor, " channels"]:
+        grid.set_range(low, high)
+        with torch.no_grad():
+            return (grid(values) - values).square().mean(1)
+
+    try:
+        grid.set_range(*build(SCHEMES, scheme, values, error))
+    except SlimlineError as refused:
+        raise SlimlineError(f"{what}: {refused}") from refused
 
 
 def _make_room_for_biases(model: fx.GraphModule) -> None:
@@ -120,9 +185,12 @@ def _make_room_for_biases(model: fx.GraphModule) -> None:
     A quarter of the range is used, so that training may still move the bias.
     """
     for layer in quantized_layers(model).values():
+        if layer.bias_step is None:
+            continue
         assert layer.bias is not None
-        overflow = layer.bias.detach().abs() / layer.grid.bias_step / (LARGEST_BIAS / 4)
-        layer.grid.scale = layer.grid.scale * overflow.clamp(min=1.0)
+        assert isinstance(layer.grid, IntegerGrid)
+        overflow = layer.bias.detach().abs() / layer.bias_step / (LARGEST_BIAS / 4)
+        layer.grid.scale = layer.grid.scale * (overflow if layer.grid.scale.ndim else overflow.max()).clamp(min=1.0)
     set_bias_steps(model)
 
 

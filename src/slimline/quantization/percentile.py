@@ -7,10 +7,10 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from slimline.quantization.scheme import Error, Range
 
-def percentile(
-    values: Float[Tensor, "channels n"], *, share: Annotated[float, Field(gt=0.5, le=1.0)] = 0.9999
-) -> tuple[Float[Tensor, " channels"], Float[Tensor, " channels"]]:
+
+def percentile(values: Float[Tensor, "channels n"], error: Error, *, share: Annotated[float, Field(gt=0.5, le=1.0)] = 0.9999) -> Range:
     """The quantiles 1 - `share` and `share` of each channel, taken as existing values (nearest rank, outwards)."""
     ordered = values.sort(dim=1).values
     last = values.shape[1] - 1

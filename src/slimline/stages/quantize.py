@@ -3,11 +3,14 @@
 from torch import nn
 
 from slimline import artifacts
+from slimline.core.quantized import settled
 from slimline.data.batches import Ordered
 from slimline.data.prepared import Images, load_split
 from slimline.params.quantize import Quantize as QuantizeParams
 from slimline.paths import Paths
+from slimline.quantization.bits import Choice
 from slimline.quantization.calibrate import calibrated, plan
+from slimline.quantization.learning import learnable
 from slimline.runtime.classifier import Classifier
 from slimline.runtime.fit import fit
 from slimline.runtime.outcome import Trained, accuracy, leave
@@ -37,16 +40,24 @@ class Quantize(Classifier):
 def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
     """Write `models/quantized/`, its curve and `metrics/quantize.json`."""
     manifest, pruned = artifacts.load(paths.model("pruned"))
-    record = plan(pruned, manifest.input_shape, weight_bits=params.weights.bits, activation_bits=params.activations.bits)
+    weights, activations = params.weights, params.activations
+    record = plan(
+        pruned,
+        manifest.input_shape,
+        weights=Choice(weights.bits, weights.exceptions, weights.symmetric, weights.per_channel, weights.codebook is not None),
+        activations=Choice(activations.bits, activations.exceptions, activations.symmetric),
+    )
     train = load_split(paths.prepared, "train")
     calibration = Images(train.pixels[: params.calibration], train.labels[: params.calibration])
     images = (batch.images for batch in Ordered(calibration, CALIBRATION_BATCH))
-    quantized: nn.Module = calibrated(pruned, record, images, weights=params.weights.scheme, activations=params.activations.scheme)
-    extra = {"val/accuracy_calibrated": accuracy(quantized, load_split(paths.prepared, "validation"))}
+    graph = calibrated(pruned, record, images, weights=weights.scheme, activations=activations.scheme, codebook=weights.codebook)
+    extra = {"val/accuracy_calibrated": accuracy(graph, load_split(paths.prepared, "validation"))}
+    quantized: nn.Module = graph
     history = []
     if params.fit is not None:
-        module = Quantize(quantized, params, load_teacher(paths, manifest), manifest.input_shape)
+        learnable(graph, manifest.input_shape, weights=weights.learn, activations=activations.learn)
+        module = Quantize(graph, params, load_teacher(paths, manifest), manifest.input_shape)
         fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="quantized")
-        quantized, history = module.model, module.history
+        quantized, history = settled(module.model), module.history
     made = Trained("quantized", manifest.after("quantized", record), quantized, history, params.parity, extra)
     return leave("quantize", paths, settings, made)
