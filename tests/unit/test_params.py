@@ -112,9 +112,9 @@ SLIPS = {
     "NaN": ("amount: 0.5", "amount: .nan", "prune.amount: found NaN; it should be a finite number"),
     "NaN in a plugin": ("lr: 0.003", "lr: .nan", "teacher.fit.optimizer.lr: found NaN; it should be a finite number"),
     "infinity in a plugin": ("lr: 0.003", "lr: .inf", "teacher.fit.optimizer.lr: found Infinity; it should be a finite number"),
-    "one bit": ("bits: 8", "bits: 1", "quantize.weights.bits: found 1; it should be 32, 16, 'bf16', 'e4m3', 'e5m2', 8, 7"),
-    "nine bits": ("bits: 8", "bits: 9", "quantize.weights.bits: found 9; it should be 32, 16"),
-    "half a bit": ("bits: 8", "bits: 8.5", "quantize.weights.bits: found 8.5; it should be 32, 16"),
+    "one bit": ("bits: 8", "bits: 1", "quantize.weights.bits: found 1; it should be 64, 32, 16, 'bf16', 'e4m3', 'e5m2', 8, 7"),
+    "nine bits": ("bits: 8", "bits: 9", "quantize.weights.bits: found 9; it should be 64, 32, 16"),
+    "half a bit": ("bits: 8", "bits: 8.5", "quantize.weights.bits: found 8.5; it should be 64, 32, 16"),
     "a misspelt way of learning": (
         "{bits: 8, scheme: {name: min_max}}",
         "{bits: 8, scheme: {name: min_max}, learn: {name: lsk}}",
@@ -125,6 +125,7 @@ SLIPS = {
         "activations: {codebook: {name: k_means}, bits: 8,",
         "quantize.activations.codebook: no such parameter; allowed here: bits, scheme, exceptions, symmetric, learn",
     ),
+    "64 bits of a part": ("weights: {bits: 8,", "weights: {bits: 64,", "quantize: 64 bits are of the whole network: make weights.bits and"),
     "a learned scale of a codebook": (
         "weights: {bits: 8,",
         "weights: {codebook: {name: k_means}, learn: {name: lsq}, bits: 8,",

@@ -61,8 +61,9 @@ def measure(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
         def count(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
             per_output = layer.weight[0].numel()
             macs[name] = macs.get(name, 0) + output.numel() * per_output
-            weight_bits = layer.grid.bits if isinstance(layer, QuantizedConv2d | QuantizedLinear) else FLOAT_BITS
-            bops[name] = macs[name] * weight_bits * read.get(name, FLOAT_BITS)
+            real = 8 * layer.weight.element_size()
+            weight_bits = layer.grid.bits if isinstance(layer, QuantizedConv2d | QuantizedLinear) else real
+            bops[name] = macs[name] * weight_bits * read.get(name, real)
 
         return count
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from slimline.core.double import double
 from slimline.core.quantized import quantized
 from slimline.core.resized import resized
 from slimline.errors import SlimlineError
@@ -16,6 +17,7 @@ from slimline.errors import SlimlineError
 FORMS: Mapping[str, Callable[[nn.Module, Mapping[str, Any]], nn.Module]] = {
     "resized": resized,
     "quantized": quantized,
+    "double": double,
 }
 
 

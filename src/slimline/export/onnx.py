@@ -34,17 +34,14 @@ NARROW = tuple(FLOATS.values())
 
 
 def _fake_quantize(x: Any, scale: Any, zero_point: Any, axis: int, low: int, high: int) -> Any:
-    # On a weight this half is carried out by `_fold`. QuantizeLinear saturates at the limits of int8 or uint8, so a narrower grid is cut before it.
     along = {} if axis == PER_TENSOR else {"axis": axis}
+    codes = op.QuantizeLinear(x, scale, zero_point, **along)
     if (low, high) != (INT8 if low < 0 else UINT8):
-        zero = op.Cast(zero_point, to=TensorProto.FLOAT)
-        bottom, top = op.Mul(op.Sub(float(low), zero), scale), op.Mul(op.Sub(float(high), zero), scale)
-        if axis == PER_TENSOR:
-            x = op.Clip(x, bottom, top)
-        else:
-            shape = [-1] + [1] * (len(x.shape) - 1)
-            x = op.Min(op.Max(x, op.Reshape(bottom, shape)), op.Reshape(top, shape))
-    return op.DequantizeLinear(op.QuantizeLinear(x, scale, zero_point, **along), scale, zero_point, **along)
+        # QuantizeLinear saturates at the limits of int8 or uint8; codes of fewer bits are cut as codes, so that no real numbers lie
+        # between a convolution and them and a runtime can still compute in integers.
+        kind = TensorProto.INT8 if low < 0 else TensorProto.UINT8
+        codes = op.Clip(codes, *(op.Cast(op.Constant(value_int=end), to=kind) for end in (low, high)))
+    return op.DequantizeLinear(codes, scale, zero_point, **along)
 
 
 def _fake_cast(x: Any, name: str) -> Any:
@@ -96,6 +93,7 @@ def to_onnx(model: nn.Module, input_shape: tuple[int, int, int], metadata: Mappi
     proto = program.model_proto
     _fold(proto.graph)
     _own_zero_points(proto.graph)
+    _pool(proto.graph)
     _strip(proto)
     helper.set_model_props(proto, {key: json.dumps(value) for key, value in metadata.items()})
     onnx.checker.check_model(proto, full_check=True)
@@ -154,6 +152,29 @@ def _own_zero_points(graph: onnx.GraphProto) -> None:
         own = f"{node.input[0]}.zero_point"
         graph.initializer.append(numpy_helper.from_array(numpy_helper.to_array(constants[node.input[2]]), own))
         node.input[2] = own
+    _drop_unused(graph)
+
+
+def _pool(graph: onnx.GraphProto) -> None:
+    """Write means over whole maps as GlobalAveragePool, which ONNX Runtime computes of integers; ReduceMean it does not."""
+    constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
+    for node in graph.node:
+        keeps = all(a.i == 1 for a in node.attribute if a.name == "keepdims")
+        if node.op_type != "ReduceMean" or not keeps or len(node.input) < 2 or node.input[1] not in constants:
+            continue
+        if sorted(int(axis) % 4 for axis in constants[node.input[1]]) == [2, 3] and _rank(graph, node.input[0]) == 4:
+            node.op_type = "GlobalAveragePool"
+            del node.input[1:]
+            del node.attribute[:]
+    _drop_unused(graph)
+
+
+def _rank(graph: onnx.GraphProto, name: str) -> int | None:
+    """Dimensions of a tensor, as the exporter noted them."""
+    return next((len(value.type.tensor_type.shape.dim) for value in graph.value_info if value.name == name), None)
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
     used = {name for node in graph.node for name in node.input}
     kept = [i for i in graph.initializer if i.name in used]
     del graph.initializer[:]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from slimline.export.runtime import OnnxModel
+from slimline.export.runtime import Deployed
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Parity:
     mean_difference: float
 
 
-def parity(model: nn.Module, exported: OnnxModel, batches: Iterable[Tensor]) -> Parity:
+def parity(model: nn.Module, exported: Deployed, batches: Iterable[Tensor]) -> Parity:
     """Run both on the same images (float32, in [0, 1]; at least one)."""
     same, differences = [], []
     with torch.no_grad():

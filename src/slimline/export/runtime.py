@@ -1,10 +1,18 @@
-"""Running an exported model as it is deployed: on ONNX Runtime."""
+"""Running a model as it is deployed: on ONNX Runtime, or on torch where ONNX Runtime cannot compute what it computes."""
 
+import tempfile
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
+import torch
 from jaxtyping import Float
+from torch import nn
 
 from slimline.errors import SlimlineError
 from slimline.export.onnx import INPUT, OUTPUT
@@ -13,25 +21,89 @@ Images = Float[np.ndarray, "batch channels height width"]
 Logits = Float[np.ndarray, "batch classes"]
 
 
-class OnnxModel:
+INEXACT = ["WeightBiasQuantization"]
+"""Optimizations that change the function: this one rounds real weights (those of a codebook) to 8 bits where their inputs are integers."""
+
+
+BY_TORCH = ("double",)
+"""Forms of a network that ONNX Runtime has no convolutions for."""
+
+
+class Deployed(ABC):
+    """A network as it runs where it is shipped to."""
+
+    runtime: str
+
+    @abstractmethod
+    def __call__(self, images: Images) -> Logits:
+        """Logits of float32 images in [0, 1]."""
+
+
+class OnnxModel(Deployed):
     """An ONNX file ready to run on the processor with `threads` threads."""
 
-    def __init__(self, path: Path, *, threads: int) -> None:
+    runtime = "onnxruntime"
+
+    def __init__(self, path: Path, *, threads: int, optimized: bool = True) -> None:
         """
+        Args:
+            optimized: whether ONNX Runtime may rewrite the graph; as it stands it computes integers as real numbers.
+
         Raises:
             SlimlineError: no such file, or none that ONNX Runtime can run.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Processors without VNNI add products of 8 by 8 bits in 16 bits, which overflow. With this they take the exact way instead.
-        options.add_session_config_entry("session.x64quantprecision", "1")
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # onnxruntime raises classes of its C layer that share no public base
-            raise SlimlineError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0]}); run the stage that writes it again") from error
+        self._session = _session(path, threads, optimized=optimized)
 
     def __call__(self, images: Images) -> Logits:
-        """Logits of float32 images in [0, 1]."""
         return np.asarray(self._session.run([OUTPUT], {INPUT: images})[0])
+
+
+class TorchModel(Deployed):
+    """A network ready to run in torch (with the process's threads)."""
+
+    runtime = "torch"
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model.eval()
+
+    def __call__(self, images: Images) -> Logits:
+        with torch.no_grad():
+            return self._model(torch.from_numpy(images)).numpy()
+
+
+def deployed(forms: Sequence[Mapping[str, Any]], path: Path, model: nn.Module, *, threads: int) -> Deployed:
+    """The ONNX file at `path`, or `model` where it took on a form that ONNX Runtime cannot run.
+
+    Raises:
+        SlimlineError: no such file, or none that ONNX Runtime can run.
+    """
+    return TorchModel(model) if any(form["form"] in BY_TORCH for form in forms) else OnnxModel(path, threads=threads)
+
+
+def optimized_nodes(path: Path) -> Counter[str]:
+    """How many nodes of each kind are left when ONNX Runtime has rewritten the graph for this machine.
+
+    Raises:
+        SlimlineError: no such file, or none that ONNX Runtime can run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        rewritten = Path(folder) / "optimized.onnx"
+        _session(path, 1, rewritten=rewritten)
+        return Counter(node.op_type for node in onnx.load(rewritten).graph.node)
+
+
+def _session(path: Path, threads: int, *, optimized: bool = True, rewritten: Path | None = None) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if not optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if rewritten is not None:
+        options.optimized_model_filepath = str(rewritten)
+    # Processors without VNNI add products of 8 by 8 bits in 16 bits, which overflow. With this they take the exact way instead.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=INEXACT)
+    except Exception as error:  # onnxruntime raises classes of its C layer that share no public base
+        raise SlimlineError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0]}); run the stage that writes it again") from error

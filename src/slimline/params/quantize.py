@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 from slimline.params.base import Block, plugin
 from slimline.params.fit import Fit, no_smoothing_under_a_teacher
 
-Width = Literal[32, 16, "bf16", "e4m3", "e5m2", 8, 7, 6, 5, 4, 3, 2]
-"""8 to 2 are integers, the others floating-point numbers; e4m3 and e5m2 have 8 bits."""
+Width = Literal[64, 32, 16, "bf16", "e4m3", "e5m2", 8, 7, 6, 5, 4, 3, 2]
+"""8 to 2 are integers, the others floating-point numbers; e4m3 and e5m2 have 8 bits. 64 is of the whole network."""
 
 
 class Grid(Block):
@@ -66,6 +66,9 @@ class Quantize(Block):
     @model_validator(mode="after")
     def one_source_of_softness(self) -> "Quantize":
         no_smoothing_under_a_teacher(self.fit, self.loss)
+        widths = [width for grid in (self.weights, self.activations) for width in (grid.bits, *grid.exceptions.values())]
+        if 64 in widths and set(widths) != {64}:
+            raise ValueError("64 bits are of the whole network: make weights.bits and activations.bits both 64, without exceptions, or neither")
         if self.fit is None and (self.weights.learn is not None or self.activations.learn is not None):
             raise ValueError("scales are learned in training, but fit is null; make learn null, or give a fit")
         return self

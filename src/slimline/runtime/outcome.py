@@ -15,7 +15,7 @@ from slimline.data.batches import Ordered
 from slimline.data.prepared import Images, describe, load_split
 from slimline.errors import SlimlineError
 from slimline.export.parity import Parity, parity
-from slimline.export.runtime import OnnxModel
+from slimline.export.runtime import deployed
 from slimline.files import write_csv, write_json
 from slimline.paths import ModelFolder, Paths
 from slimline.runtime.classifier import Epoch
@@ -113,7 +113,7 @@ def _save_folder(one: Trained, model: nn.Module, target: ModelFolder, validation
 
     def check(files: ModelFolder) -> None:
         artifacts.load(files)  # what cannot be rebuilt must not be left behind
-        exported = OnnxModel(files.onnx, threads=torch.get_num_threads())
+        exported = deployed(one.manifest.forms, files.onnx, model, threads=torch.get_num_threads())
         found = parity(model, exported, (batch.images for batch in Ordered(validation, BATCH)))
         if found.agreement < one.parity:
             raise SlimlineError(

@@ -18,7 +18,7 @@ from slimline.errors import SlimlineError
 from slimline.evaluation.latency import latency
 from slimline.evaluation.scorecard import Answers, confusion, score
 from slimline.evaluation.statistics import compare
-from slimline.export.runtime import OnnxModel
+from slimline.export.runtime import Deployed, deployed
 from slimline.files import write_csv, write_json, write_text
 from slimline.params.evaluate import Evaluate as EvaluateParams
 from slimline.paths import MODELS, ModelFolder, Paths
@@ -39,7 +39,7 @@ class Candidate:
 
     manifest: artifacts.Manifest
     files: ModelFolder
-    deployed: OnnxModel
+    deployed: Deployed
     rebuilt: nn.Module
 
     @classmethod
@@ -53,7 +53,7 @@ class Candidate:
             raise SlimlineError(
                 f"{files.folder} knows the classes {manifest.classes}, the data {data.classes}; run the pipeline from its start (dvc repro)"
             )
-        return cls(manifest, files, OnnxModel(files.onnx, threads=threads), model)
+        return cls(manifest, files, deployed(manifest.forms, files.onnx, model, threads=threads), model)
 
 
 class Evaluate(pl.LightningModule):
@@ -118,7 +118,7 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
         },
     }
     # The latency runs have sessions of their own: their number of threads is a parameter, the machine's is not.
-    timed = {name: OnnxModel(paths.model(name).onnx, threads=params.latency.threads) for name in MODELS}
+    timed = {name: deployed(one.manifest.forms, one.files.onnx, one.rebuilt, threads=params.latency.threads) for name, one in candidates.items()}
     images = next(iter(Ordered(load_split(paths.prepared, "validation"), max(params.latency.batch_sizes)))).images.numpy()
     commit, dirty = git_state(paths.root)
     timings = {"commit": commit, "dirty": dirty, "date": datetime.now(UTC).date().isoformat()} | latency(

@@ -1,8 +1,11 @@
 """quantize: weights and activations on integer grids, calibrated and trained there."""
 
+from typing import Any
+
 from torch import nn
 
 from slimline import artifacts
+from slimline.core.double import double
 from slimline.core.quantized import settled
 from slimline.data.batches import Ordered
 from slimline.data.prepared import Images, load_split
@@ -19,6 +22,9 @@ from slimline.runtime.teacher import load_teacher, recovery
 from slimline.tracking import Tracker
 
 CALIBRATION_BATCH = 256
+
+WHOLE = 64
+"""Bits that a network has as a whole or not at all."""
 
 
 class Quantize(Classifier):
@@ -40,6 +46,21 @@ class Quantize(Classifier):
 def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
     """Write `models/quantized/`, its curve and `metrics/quantize.json`."""
     manifest, pruned = artifacts.load(paths.model("pruned"))
+    model, form, record = (pruned, "double", {}) if params.weights.bits == WHOLE else _calibrated(params, manifest, pruned, paths)
+    extra = {"val/accuracy_calibrated": accuracy(model, load_split(paths.prepared, "validation"))}
+    history = []
+    if params.fit is not None:
+        module = Quantize(model, params, load_teacher(paths, manifest), manifest.input_shape)
+        fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="quantized")
+        model, history = module.model, module.history
+    # Numbers of 64 bits are those that were trained in whatever precision `fit` has.
+    model = double(model, record) if form == "double" else settled(model)
+    made = Trained("quantized", manifest.after(form, record), model, history, params.parity, extra)
+    return leave("quantize", paths, settings, made)
+
+
+def _calibrated(params: QuantizeParams, manifest: artifacts.Manifest, pruned: nn.Module, paths: Paths) -> tuple[nn.Module, str, dict[str, Any]]:
+    """`pruned` on its grids, ready to be trained there, with the name and the record of that form."""
     weights, activations = params.weights, params.activations
     record = plan(
         pruned,
@@ -51,13 +72,6 @@ def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Track
     calibration = Images(train.pixels[: params.calibration], train.labels[: params.calibration])
     images = (batch.images for batch in Ordered(calibration, CALIBRATION_BATCH))
     graph = calibrated(pruned, record, images, weights=weights.scheme, activations=activations.scheme, codebook=weights.codebook)
-    extra = {"val/accuracy_calibrated": accuracy(graph, load_split(paths.prepared, "validation"))}
-    quantized: nn.Module = graph
-    history = []
     if params.fit is not None:
         learnable(graph, manifest.input_shape, weights=weights.learn, activations=activations.learn)
-        module = Quantize(graph, params, load_teacher(paths, manifest), manifest.input_shape)
-        fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="quantized")
-        quantized, history = settled(module.model), module.history
-    made = Trained("quantized", manifest.after("quantized", record), quantized, history, params.parity, extra)
-    return leave("quantize", paths, settings, made)
+    return graph, "quantized", record
