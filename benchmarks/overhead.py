@@ -16,7 +16,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -135,7 +135,7 @@ def bare(training: Training, model: nn.Module, objective: Objective, whole: nn.M
     """
     params = training.fit
     mix = None if params.mix is None else Mixing(params.mix, len(describe(training.prepared).classes))
-    train = Shuffled(load_split(training.prepared, "train"), params.batch_size, 0, params.augment, mix)
+    train = Shuffled(load_split(training.prepared, "train"), params.batch_size, 0, params.augment, mix, views=params.views)
     layout = torch.channels_last if params.channels_last else torch.contiguous_format
     whole.to(memory_format=layout)  # type: ignore[call-overload]
     average = AveragedModel(model, multi_avg_fn=moving_average(params.ema), use_buffers=True) if params.ema is not None else None
@@ -179,11 +179,20 @@ def bare(training: Training, model: nn.Module, objective: Objective, whole: nn.M
         yield
 
 
-def compared(training: Training, threads: int) -> dict[str, Any]:
-    """Both sides in turn."""
+def labels_alone(training: Training, _network: nn.Module) -> Objective:
+    return LabelsAlone(training.fit.label_smoothing)
+
+
+Making = Callable[[Training, nn.Module], Objective]
+"""From the network that is trained to what is minimized."""
+
+
+def compared(training: Training, threads: int, engines: Making = labels_alone, loops: Making = labels_alone) -> dict[str, Any]:
+    """Both sides in turn: `fit` minimizes what `engines` makes, the bare loop what `loops` makes."""
     rounds = training.fit.epochs
-    model, module = training.network(), Classifier(training.network(), training.fit, LabelsAlone(training.fit.label_smoothing))
-    turns = Turns(bare(training, model, LabelsAlone(training.fit.label_smoothing), model), rounds)
+    model, network = training.network(), training.network()
+    module = Classifier(network, training.fit, engines(training, network))
+    turns = Turns(bare(training, model, loops(training, model), model), rounds)
     settings = Settings(0, Hardware(threads=threads, accelerator="cpu"))
     whole = Timer()
     fit(module, training.prepared, training.fit, settings, tracker=turns, name="training")
