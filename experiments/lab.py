@@ -5,6 +5,7 @@ Their scripts run as modules from the repository: `python -m experiments.NAME.me
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -158,18 +159,21 @@ class Lab:
         return [int(n) for n in np.flatnonzero(logits.argmax(1) != self.labels(split))]
 
 
-def prepared(archive: Path, home: Path, params: Mapping[str, Any]) -> Path:
+def prepared(archive: Path, home: Path, params: Mapping[str, Any], only: str | None = None) -> Path:
     """The folder of the prepared images of `archive`, made under `home` where it is not there.
 
     Args:
         params: block `data`, without its source.
+        only: a pattern (regular expression) of the beginnings of the paths that are taken; None: all.
     """
     form = {"source": {"name": "images", "path": archive.name}, "label_noise": False, **params}
-    folder = home / ".slimline" / hashlib.sha256(json.dumps(form, sort_keys=True).encode()).hexdigest()[:12]
+    facts = form if only is None else {**form, "only": only}
+    folder = home / ".slimline" / hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
+        items = (item for item in images(archive.parent, path=archive.name) if only is None or re.match(only, item.origin))
         with whole_folder(folder) as made:
-            prepare(images(archive.parent, path=archive.name), Data.model_validate(form), made, seed=0)
+            prepare(items, Data.model_validate(form), made, seed=0)
     return folder
 
 

@@ -1,6 +1,7 @@
 """The teacher beside what it teaches, in training; what every loss must keep by itself stands in test_losses_contract.py."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,9 +24,11 @@ from slimline.distillation.taught import Taught, mapped
 from slimline.params.fit import Fit
 from slimline.params.hardware import Hardware
 from slimline.registry import Spec, build
+from slimline.runtime.checkpoints import Place
 from slimline.runtime.classifier import Classifier
 from slimline.runtime.fit import fit
 from slimline.runtime.settings import Settings
+from slimline.runtime.stopping import STOP, Stopped
 from slimline.tracking.memory import MemoryTracker
 
 ALL = pytest.mark.parametrize("name", sorted(LOSSES))
@@ -50,10 +53,9 @@ def test_every_loss_trains_a_student_and_keeps_what_it_learns_itself_out_of_it(n
 FIT = Fit.model_validate({"epochs": 2, "batch_size": 16, "optimizer": {"name": "sgd", "lr": 0.01}, "schedule": {"name": "constant"}})
 
 
-def trained(module: Classifier, prepared: Path, **changes: Any) -> list[float]:
-    fit(
-        module, prepared, FIT.model_copy(update=changes), Settings(0, Hardware(threads=1, accelerator="cpu")), tracker=MemoryTracker(), name="student"
-    )
+def trained(module: Classifier, prepared: Path, place: Place | None = None, **changes: Any) -> list[float]:
+    settings = Settings(0, Hardware(threads=1, accelerator="cpu"), place=place)
+    fit(module, prepared, FIT.model_copy(update=changes), settings, tracker=MemoryTracker(), name="student")
     return [row.train_loss for row in module.history]
 
 
@@ -117,6 +119,39 @@ def test_a_loss_is_taken_in_32_bits_whatever_the_networks_compute_in(name, image
     assert logits.dtype == torch.bfloat16
     assert value.dtype == torch.float32
     assert torch.isclose(value, taught(taught_batch, model), rtol=0.3)
+
+
+class Interrupting(nn.Module):
+    """A teacher in the middle of whose answers a signal arrives, at a chosen call."""
+
+    def __init__(self, call: int) -> None:
+        super().__init__()
+        self.network, self.left = tiny.trained("wide_resnet"), call
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.left -= 1
+        if self.left == 0:
+            STOP.signum = signal.SIGTERM
+        return self.network(images)
+
+
+def test_what_a_loss_learns_goes_on_from_a_checkpoint_to_the_same_bytes(prepared, tmp_path) -> None:
+    place = Place(tmp_path, "key", every=1e9)
+
+    def run(call: int, place: Place | None) -> dict[str, Tensor]:
+        torch.manual_seed(1)
+        model = tiny.trained("resnet").train()
+        module = Classifier(model, FIT, Taught(model, Interrupting(call), tiny.teaching_spec("contrastive"), (1, 8, 8)))
+        trained(module, prepared, place)
+        return {**module.model.state_dict(), **module.objective.state_dict()}
+
+    straight = run(0, None)
+    with pytest.raises(Stopped):
+        run(4, place)
+    STOP.signum = None
+    resumed = run(0, place)
+    assert any(name.startswith("loss.losses.0.own") for name in straight)
+    assert all(torch.equal(tensor, resumed[name]) for name, tensor in straight.items())
 
 
 def test_layers_are_overheard_while_asked_and_never_after(images) -> None:

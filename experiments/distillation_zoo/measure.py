@@ -1,0 +1,107 @@
+"""Every loss against the student alone, for two pairs of networks; the question and the answers stand in README.md.
+
+    python -m experiments.distillation_zoo.measure --data ARCHIVE    # environment active; about 50 minutes on one free core
+    python -m experiments.distillation_zoo.measure record            # the tables of README.md, from results.json
+
+ARCHIVE is the CIFAR-10 JPEG copy as README.md describes it. What results.json has is not measured again, and a training that was
+interrupted goes on. For a trial: `--seeds 1 --epochs 1 --home FOLDER`, which leaves its results there.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.distillation_zoo import tables
+from experiments.lab import Lab, Network, prepared
+from slimline.files import write_text
+
+HERE = Path(__file__).resolve().parent
+SEEDS = 3
+DATA = {"size": 16, "channels": 3, "validation": 0.25, "test": 0.1, "smallest_class": 1}
+ONLY = r"test/|train/[^/]+/0[0-7]"
+"""The test images, and the first 800 training images of each class."""
+
+TEACHER = {"name": "resnet", "depth": 14, "width": 16}
+STUDENTS: dict[str, dict[str, Any]] = {
+    "resnet": {"name": "resnet", "depth": 8, "width": 8},
+    "mobilenet": {"name": "mobilenet", "width": 16, "stages": [2, 4, 4]},
+}
+COMMON = {
+    "batch_size": 64,
+    "optimizer": {"name": "adamw", "lr": 0.004},
+    "schedule": {"name": "one_cycle", "warm_up": 0.2},
+    "weight_decay": 0.02,
+    "augment": [{"name": "flip"}, {"name": "shift", "pixels": 2}],
+}
+TEACHER_EPOCHS, STUDENT_EPOCHS = 25, 20
+VIEWS = {"views": 5}
+"""All students alike see the images in five ways, so that what a teacher says of them can be computed once."""
+
+
+def beside_labels(weight: float, name: str) -> dict[str, Any]:
+    """A comparison of layers, which the loss chooses itself, beside cross-entropy."""
+    return {"name": "sum", "terms": [[1.0, {"name": "labels"}], [weight, {"name": name}]]}
+
+
+LOSSES: dict[str, dict[str, Any] | None] = {
+    "alone": None,
+    "soft_hard": {"name": "soft_hard", "temperature": 4.0, "alpha": 0.9},
+    "hard": {"name": "hard"},
+    "dkd": {"name": "dkd"},
+    "hint": beside_labels(1.0, "hint"),
+    "attention": beside_labels(500 / 16, "attention"),
+    "relational": beside_labels(1.0, "relational"),
+    "similarity": beside_labels(3000.0, "similarity"),
+    "contrastive": beside_labels(0.8, "contrastive"),
+}
+"""Weights as in the papers, fixed before any result was seen; the last maps have 4×4 pixels."""
+
+
+def measure(archive: Path, home: Path, seeds: int, epochs: int | None) -> None:
+    lab = Lab(home, prepared(archive, home, DATA, ONLY), "CIFAR-10 (JPEG copy), 16×16")
+    teacher_fit = {**COMMON, "epochs": epochs or TEACHER_EPOCHS}
+    student_fit = {**COMMON, **VIEWS, "epochs": epochs or STUDENT_EPOCHS}
+    for seed in range(seeds):
+        if all(lab.record(name, seed) for name in ("teacher", *(tables.named(pair, loss) for pair in STUDENTS for loss in LOSSES))):
+            continue
+        teacher = lab.trained("teacher", seed, TEACHER, teacher_fit)
+        record(lab, "teacher", seed, teacher)
+        for pair, student in STUDENTS.items():
+            for loss, spec in LOSSES.items():
+                name = tables.named(pair, loss)
+                if lab.record(name, seed) is None:
+                    record(lab, name, seed, lab.trained(name, seed, student, student_fit, teacher if spec else None, spec))
+
+
+def record(lab: Lab, name: str, seed: int, network: Network) -> None:
+    """Measure one on both splits, where results.json lacks it."""
+    if lab.record(name, seed) is not None:
+        return
+    right = np.mean(lab.logits(network.model, "validation").argmax(1) == lab.labels("validation"))
+    wrong = lab.wrong(lab.logits(network.model, "test"), "test")
+    parameters = sum(p.numel() for p in network.model.parameters())
+    facts = {"validation_accuracy": float(right), "errors": len(wrong), "wrong": wrong, "parameters": parameters, "curve": network.curve}
+    lab.add(name, seed, facts)
+    print(f"{name} {seed}: {len(wrong)} test errors, validation accuracy {right:.2%}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", nargs="?", choices=("measure", "record"), default="measure")
+    parser.add_argument("--data", type=Path, default=Path("data/raw/cifar10-jpg.tar.xz"), help="archive of the JPEG files (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--epochs", type=int, help="of every training, for a trial")
+    parser.add_argument("--home", type=Path, default=HERE, help="where results.json and .slimline lie (default: beside this file)")
+    given = parser.parse_args()
+    if given.command == "record":
+        write_text(HERE / "README.md", tables.renewed())
+        return 0
+    given.home.mkdir(parents=True, exist_ok=True)
+    measure(given.data.resolve(), given.home.resolve(), given.seeds, given.epochs)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
