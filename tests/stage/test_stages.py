@@ -77,7 +77,7 @@ def test_retraining_recovers_what_pruning_cost(copy_of_chain: Copy, chain: Chain
     images = split(chain, "train")
     assert accuracy(model(chain, "pruned"), images) > accuracy(model(cut, "pruned"), images) + 0.02
     assert not any(name.startswith("val/") for name, _, _ in cut.trackers["prune"].recorded_metrics)
-    assert cut.paths.curve("pruned").read_text() == "epoch,train_loss,val_loss,val_accuracy\n"
+    assert cut.paths.curve("pruned").read_text() == "epoch,train_loss,val_loss,val_accuracy,steps\n"
     assert "pruned" in cut.run("evaluate").paths.report.read_text()
 
 

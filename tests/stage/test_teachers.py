@@ -19,6 +19,7 @@ from slimline.params.file import load
 from slimline.params.hardware import Hardware
 from slimline.params.teacher import Teacher
 from slimline.paths import Paths
+from slimline.report.words import EFFECTS
 from slimline.runtime import once
 from slimline.runtime.checkpoints import Place
 from slimline.runtime.outcome import accuracy
@@ -116,6 +117,7 @@ def belief(chain: Chain, name: str, label: int) -> float:
     return float(logits.softmax(1)[:, label].mean())
 
 
+@pytest.mark.slow
 def test_a_student_learns_of_a_class_that_it_never_saw_and_its_control_cannot(copy_of_chain: Copy) -> None:
     """Hinton et al. (2015), section 3: what the teacher thinks of other images tells of the class that is left out."""
     changes = {"transfer": {"without": (3,), "unlabelled": False}, "loss": {"name": "soft_hard", "temperature": 8.0, "alpha": 1.0}}
@@ -146,6 +148,7 @@ def test_unlabelled_images_are_learned_from_by_the_teachers_answers_alone(copy_o
     assert accuracy(artifacts.load(chain.paths.model("student"))[1], validation) > 0.4
 
 
+@pytest.mark.slow
 def test_repeats_change_nothing_of_the_first_and_tell_mean_and_deviation(copy_of_chain: Copy, chain: Chain) -> None:
     again = copy_of_chain().run("distill_student", "train_alone", distill={"repeats": 2})
     for stage, name in (("distill_student", "student"), ("train_alone", "student_alone")):
@@ -155,6 +158,15 @@ def test_repeats_change_nothing_of_the_first_and_tell_mean_and_deviation(copy_of
         assert told["val/accuracy_mean"] == pytest.approx(sum(accuracies) / 2)
         assert told["val/accuracy_deviation"] == pytest.approx(abs(accuracies[0] - accuracies[1]) / 2**0.5)
         assert len(again.paths.repeat(name, 1).curve.read_text().splitlines()) == 7
-    again.run("evaluate")
+    found = json.loads(again.run("evaluate").paths.scorecard.read_text())["distillation"]
+    assert found["seeds"] == [0, 1]
+    for split, images in ((name, load_split(again.paths.prepared, name)) for name in ("validation", "test")):
+        second = [accuracy(artifacts.load(again.paths.repeat(name, 1))[1], images) for name in ("student", "student_alone")]
+        first = [accuracy(artifacts.load(again.paths.model(name))[1], images) for name in ("student", "student_alone")]
+        assert found[split]["student"] == pytest.approx([first[0], second[0]], abs=2 / len(images))  # as deployed
+        assert found[split]["difference"] == pytest.approx((first[0] + second[0] - first[1] - second[1]) / 2, abs=2 / len(images))
+    assert again.made["evaluate"].tags["distillation.teacher"] in EFFECTS.values()
     again.run("distill_student")
     assert not again.paths.repeat("student", 1).folder.exists()
+    with pytest.raises(SlimlineError, match="models/student was trained 1 times, models/student_alone 2"):
+        again.run("evaluate")

@@ -89,7 +89,7 @@ def confusions() -> dict[str, np.ndarray]:
 def curves(tmp_path: Path) -> dict[str, Path]:
     paths = {name: tmp_path / f"{name}.csv" for name in MODELS}
     for path in paths.values():
-        path.write_text("epoch,train_loss,val_loss,val_accuracy\n0,1.5,1.2,0.5\n1,0.5,0.4,0.95\n2,0.4,0.4,0.95\n")
+        path.write_text("epoch,train_loss,val_loss,val_accuracy,steps\n0,1.5,1.2,0.5,9\n1,0.5,0.4,0.95,18\n2,0.4,0.4,0.95,27\n")
     return paths
 
 

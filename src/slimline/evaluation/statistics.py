@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.optimize import brentq
-from scipy.stats import binom, binomtest, norm
+from scipy.stats import binom, binomtest, norm, t
 
 
 def wilson(successes: int, trials: int, confidence: float) -> tuple[float, float]:
@@ -69,6 +69,25 @@ def tango(only_first: int, only_second: int, images: int, confidence: float) -> 
     low = brentq(lambda d: statistic(d) - z, -edge, (b - c) / n - 1e-12) if b - c > -n else -1.0
     high = brentq(lambda d: statistic(d) + z, (b - c) / n + 1e-12, edge) if b - c < n else 1.0
     return float(low), float(high)
+
+
+def crossed_interval(values: Float[np.ndarray, "runs images"], confidence: float) -> tuple[float, float]:
+    """Interval of the mean of `values` for other training runs and other images, of which these are a few.
+
+    variance of the mean  =  variance of the runs' means / runs  +  variance of the images' means / images
+
+    with Student's t at Satterthwaite's degrees of freedom (1946), (a + b)² / (a² / (runs - 1) + b² / (images - 1)) of the two terms
+    a and b. What a run does to single images is in both terms, so the interval is rather too wide (Owen, "The pigeonhole bootstrap",
+    2007). At least two runs and two images.
+    """
+    by_run, by_image = values.mean(1), values.mean(0)
+    a, b = by_run.var(ddof=1) / len(by_run), by_image.var(ddof=1) / len(by_image)
+    mean = float(values.mean())
+    if a + b == 0:
+        return mean, mean
+    freedom = (a + b) ** 2 / (a**2 / (len(by_run) - 1) + b**2 / (len(by_image) - 1))
+    margin = float(t.ppf((1 + confidence) / 2, freedom) * np.sqrt(a + b))
+    return mean - margin, mean + margin
 
 
 def median_interval(values: Float[np.ndarray, " n"], confidence: float) -> tuple[float, float, float]:

@@ -92,6 +92,38 @@ def loss_curves(curves: Mapping[str, Curve], order: Sequence[str]) -> str:
     return _curves(curves, order, "loss-curves", "training loss", lambda curve: curve.train_loss, None)
 
 
+def help_curves(curves: Mapping[str, Sequence[Curve]], order: Sequence[str]) -> str:
+    """Validation accuracy against training steps, a line a seed; the first seed's is full, and its mark is the epoch whose weights were kept.
+
+    Args:
+        order: all models, so that each keeps its colour.
+    """
+
+    def draw(figure: Figure) -> None:
+        axes = figure.add_subplot()
+        for model, seeds in curves.items():
+            index = order.index(model)
+            for place, curve in enumerate(seeds):
+                axes.plot(
+                    curve.steps,
+                    curve.val_accuracy,
+                    color=color(index),
+                    linestyle=LINES[index % len(LINES)],
+                    linewidth=0.8 if place else 1.8,
+                    alpha=0.5 if place else 1.0,
+                    marker=None if place else marker(index),
+                    markevery=[curve.best],
+                    label=None if place else label(model),
+                )
+        axes.set(xlabel="training steps", ylabel="validation accuracy", xlim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+        axes.grid(True)
+        figure.legend(loc="outside lower center", ncols=3, handlelength=3.2)
+
+    return svg(draw, name="help-curves", height=3.6)
+
+
 def _curves(
     curves: Mapping[str, Curve],
     order: Sequence[str],

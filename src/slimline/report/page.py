@@ -9,7 +9,7 @@ from markupsafe import Markup
 from numpy import ndarray
 
 from slimline.report import figures
-from slimline.report.curves import Curve, read
+from slimline.report.curves import Curve, read, read_all, steps_to
 from slimline.report.numbers import count, label, milliseconds, percent, points, size, times
 from slimline.report.rendering import render
 from slimline.report.tables import comparisons_table, models_table
@@ -22,11 +22,14 @@ from slimline.report.words import (
     batch,
     drawbacks,
     headline,
+    helped,
     meaning,
     pace,
     reading,
     smaller,
 )
+
+TAUGHT, ALONE = "student", "student_alone"
 
 MOST_CLASSES = 16
 """Classes of a confusion matrix that still fit a figure."""
@@ -62,6 +65,7 @@ def page(
     classes: Sequence[str],
     *,
     confidence: float | None = None,
+    again: Mapping[str, Sequence[Path]] | None = None,
 ) -> str:
     """The report as HTML text; the same arguments give the same bytes.
 
@@ -70,6 +74,7 @@ def page(
         confusions: counts on the test split by model.
         curves: training curve by model; a file that is not there is a model that was not trained.
         classes: names, in the order of the matrices' rows.
+        again: curves of the same models trained from further seeds.
         confidence: level of every interval, as 0.95; without it the page says "interval" and names no level.
 
     Raises:
@@ -89,6 +94,7 @@ def page(
         groups={
             "Size and accuracy": [_tradeoff(scorecard, level)],
             "Speed": _latencies(latency),
+            "With and without the teacher": _help(scorecard, trained, again or {}),
             "Training": _curves(trained, list(scorecard["models"])),
             "Mistakes": _confusions(confusions, classes),
         },
@@ -155,6 +161,29 @@ def _curves(curves: Mapping[str, Curve], order: Sequence[str]) -> list[Shown]:
             "compare a curve with itself, not with its neighbours.",
         ),
     ]
+
+
+def _help(scorecard: Numbers, trained: Mapping[str, Curve], again: Mapping[str, Sequence[Path]]) -> list[Shown]:
+    if "distillation" not in scorecard or not {TAUGHT, ALONE} <= set(trained):
+        return []
+    curves = {name: [trained[name], *read_all(again.get(name, ()))] for name in (TAUGHT, ALONE)}
+    told = f"{helped(scorecard)} {_sooner(trained[TAUGHT], trained[ALONE], scorecard['data']['validation'])}"
+    return [
+        Shown(
+            Markup(figures.help_curves(curves, list(scorecard["models"]))),
+            f"Validation accuracy by training step, with the teacher and without. {told}",
+            f"Validation accuracy by training step, with the teacher and without. {told}",
+        )
+    ]
+
+
+def _sooner(taught: Curve, alone: Curve, images: int) -> str:
+    """After how many steps each first was as accurate on validation images as the control ever was."""
+    most = float(alone.val_accuracy.max())
+    own, theirs = steps_to(alone, most), steps_to(taught, most)
+    assert own is not None, "its own best"
+    there = "did not get there" if theirs is None else f"was there after {count(theirs)}"
+    return f"The student alone took {count(own)} steps to its best, {percent(most, images)} of the validation images; the student {there}."
 
 
 def _confusions(confusions: Mapping[str, Int[ndarray, "actual predicted"]], classes: Sequence[str]) -> list[Shown]:

@@ -47,6 +47,12 @@ def reading(comparison: Numbers) -> str:
     return "better" if comparison["low"] > 0 else "no difference shown"
 
 
+TAUGHT = "student_vs_student_alone"
+
+EFFECTS = {"better": "helps", "worse": "harms", "no difference shown": "not shown to help"}
+"""What `reading` says of the student against its control, as a run's tag."""
+
+
 def headline(scorecard: Numbers, latency: Numbers) -> str:
     """The verdict's first sentence: size and speed of the model to ship, beside the teacher."""
     ratio = smaller(scorecard, SHIPPED)
@@ -144,7 +150,7 @@ def _not_smaller(scorecard: Numbers) -> Iterator[str]:
 
 def _less_accurate(scorecard: Numbers) -> Iterator[str]:
     for name, pair in scorecard["comparisons"].items():
-        if reading(pair) == "worse":
+        if name != TAUGHT and reading(pair) == "worse":  # of that one `unhelpful` tells, over all seeds
             first, second = sides(name)
             images = pair["images"]
             yield (
@@ -154,13 +160,52 @@ def _less_accurate(scorecard: Numbers) -> Iterator[str]:
 
 
 def _distillation(scorecard: Numbers) -> Iterator[str]:
-    pair = scorecard["comparisons"].get("student_vs_student_alone")
-    if pair is not None and reading(pair) == "no difference shown":
+    if told := unhelpful(scorecard):
+        yield told
+
+
+def teachers_effect(scorecard: Numbers) -> Numbers | None:
+    """Accuracy with the teacher minus that without, on the test split: over all seeds where there are several."""
+    found = scorecard.get("distillation")
+    return found["test"] if found is not None else scorecard["comparisons"].get(TAUGHT)
+
+
+def unhelpful(scorecard: Numbers) -> str | None:
+    """One line where the test images do not show that the teacher helped."""
+    pair = teachers_effect(scorecard)
+    if pair is None or reading(pair) == "better":
+        return None
+    images = pair["images"]
+    said = (
+        "Learning from the teacher made the student less accurate than the same network trained alone"
+        if reading(pair) == "worse"
+        else "These data do not show that the teacher's help made the student more accurate than the same network trained alone"
+    )
+    return (
+        f"{said}: difference {points(pair['difference'], images)} points (interval {points(pair['low'], images)} to {points(pair['high'], images)}"
+        f"{_seeds(pair)})."
+    )
+
+
+def helped(scorecard: Numbers) -> str:
+    """What the teacher brought, on test and validation images."""
+    found = scorecard["distillation"]
+    test, validation = found["test"], found["validation"]
+
+    def told(pair: Numbers, split: str) -> str:
         images = pair["images"]
-        yield (
-            "These data do not show that the teacher's help made the student more accurate than the same network trained alone: "
-            f"difference {points(pair['difference'], images)} points (interval {points(pair['low'], images)} to {points(pair['high'], images)})."
+        deviation = "" if pair["deviation"] is None else f", deviation over the seeds {points(pair['deviation'], images).lstrip('+')}"
+        return (
+            f"{points(pair['difference'], images)} points on {images:,} {split} images "
+            f"(interval {points(pair['low'], images)} to {points(pair['high'], images)}{deviation})"
         )
+
+    return f"With the teacher minus without: {told(test, 'test')}, {told(validation, 'validation')}{_seeds(test)}."
+
+
+def _seeds(pair: Numbers) -> str:
+    runs = len(pair.get("student", ()))
+    return f"; {runs} seeds, the interval is for others and for other images" if runs > 1 else ""
 
 
 def _worse_calibrated(scorecard: Numbers) -> Iterator[str]:

@@ -29,6 +29,7 @@ class Epoch:
     train_loss: float
     val_loss: float
     val_accuracy: float
+    steps: int = 0  # made when it ended
 
     @property
     def score(self) -> tuple[float, float]:
@@ -167,7 +168,8 @@ class Classifier(pl.LightningModule):
         world = self.arrangement.world
         train_loss, *validation = world.summed(torch.cat([self._validation.new_tensor([self._losses.look()]), self._validation])).tolist()
         images, right, summed_loss = validation
-        row = Epoch(self.current_epoch, train_loss / len(self.train_split), summed_loss / images, right / images)
+        steps = len(self.train_split)
+        row = Epoch(self.current_epoch, train_loss / steps, summed_loss / images, right / images, steps * (self.current_epoch + 1))
         if not row.val_loss < float("inf"):  # so put, it holds for what is no number too
             raise NotFiniteError(self.position.step - 1, row.val_loss)
         self.history.append(row)

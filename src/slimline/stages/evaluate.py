@@ -1,7 +1,10 @@
 """evaluate: every model of the chain as it would be deployed, on ONNX Runtime, on images that chose nothing."""
 
+import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from slimline.core.cost import measure
 from slimline.data.batches import Ordered
 from slimline.data.prepared import Description, describe, load_split, name_of
 from slimline.errors import SlimlineError
+from slimline.evaluation.distillation import effect
 from slimline.evaluation.latency import latency
 from slimline.evaluation.scorecard import Answers, confusion, score
 from slimline.evaluation.statistics import compare
@@ -23,6 +27,7 @@ from slimline.files import write_csv, write_json, write_text
 from slimline.params.evaluate import Evaluate as EvaluateParams
 from slimline.paths import MODELS, ModelFolder, Paths
 from slimline.report.page import page
+from slimline.report.words import EFFECTS, reading, unhelpful
 from slimline.runtime.fingerprint import git_state
 from slimline.runtime.settings import Made, Settings
 from slimline.runtime.trainer import trainer
@@ -30,6 +35,8 @@ from slimline.runtime.world import World
 from slimline.tracking import Tracker
 
 REFERENCE = "teacher"
+REPEATED = ("student", "student_alone")
+"""Models that may be trained from several seeds: with the teacher, and without."""
 COMPARED = (("student", "student_alone"), ("student", "teacher"), ("pruned", "student"), ("quantized", "pruned"), ("quantized", "teacher"))
 
 
@@ -89,7 +96,11 @@ class Evaluate(pl.LightningModule):
 def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
     """Write the scorecard, the summary, the latencies, the plots' data and the report."""
     data = describe(paths.prepared)
-    candidates = {name: Candidate.read(paths.model(name), data, settings.hardware.threads) for name in MODELS}
+    repeats = _repeats(paths)
+    places = {name: paths.model(name) for name in MODELS} | {
+        f"{name} {place}": paths.repeat(name, place) for name in REPEATED for place in range(1, repeats)
+    }
+    candidates = {name: Candidate.read(files, data, settings.hardware.threads) for name, files in places.items()}
     module = Evaluate(candidates)
     by_split: dict[str, dict[str, Answers]] = {}
     rebuilt: dict[str, Answers] = {}
@@ -111,11 +122,13 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
                 "onnx_bytes": one.files.onnx.stat().st_size,
             }
             for name, one in candidates.items()
+            if name in MODELS
         },
         "comparisons": {
             f"{first}_vs_{second}": asdict(compare(by_split["test"][first].right, by_split["test"][second].right, params.confidence))
             for first, second in COMPARED
         },
+        "distillation": _distillation(by_split, repeats, settings.seed, params.confidence),
     }
     # The latency runs have sessions of their own: their number of threads is a parameter, the machine's is not.
     timed = {name: deployed(one.manifest.forms, one.files.onnx, one.rebuilt, threads=params.latency.threads) for name, one in candidates.items()}
@@ -137,7 +150,10 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     pairs = zip(quantized.labels, quantized.predicted, strict=True)
     write_csv(paths.confusion, [{"actual": data.classes[a], "predicted": data.classes[p]} for a, p in pairs], ["actual", "predicted"])
     curves = {name: paths.curve(name) for name in MODELS}
-    write_text(paths.report, page(scorecard, timings, confusions, curves, data.classes, confidence=params.confidence))
+    again = {name: [paths.repeat(name, place).curve for place in range(1, repeats)] for name in REPEATED}
+    write_text(paths.report, page(scorecard, timings, confusions, curves, data.classes, confidence=params.confidence, again=again))
+    if told := unhelpful(scorecard):
+        print(f"slimline: {told}", file=sys.stderr, flush=True)
 
     files = (paths.scorecard, paths.summary, paths.latency, paths.tradeoff, paths.confusion, paths.report)
     metrics = {f"{name}/{key}": value for name, card in cards.items() for key, value in _shared_names(card).items()}
@@ -147,7 +163,30 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
         for batch, quantiles in batches.items()
         for quantile, value in quantiles.items()
     }
-    return Made(files, metrics, {"data.digest": data.digest})
+    found = scorecard["distillation"]
+    metrics |= {f"distillation/{split}_{key}": found[split][key] for split in ("validation", "test") for key in ("difference", "low", "high")}
+    return Made(files, metrics, {"data.digest": data.digest, "distillation.teacher": EFFECTS[reading(found["test"])]})
+
+
+def _repeats(paths: Paths) -> int:
+    """How many students, and how many controls, were trained.
+
+    Raises:
+        SlimlineError: not as many of each.
+    """
+    student, alone = (next(place for place in count(1) if not paths.repeat(name, place).folder.exists()) for name in REPEATED)
+    if student != alone:
+        raise SlimlineError(f"models/student was trained {student} times, models/student_alone {alone}; run both stages again (dvc repro)")
+    return student
+
+
+def _distillation(by_split: Mapping[str, Mapping[str, Answers]], repeats: int, seed: int, confidence: float) -> dict[str, Any]:
+    def all_of(split: str, name: str) -> list[Answers]:
+        return [by_split[split][name], *(by_split[split][f"{name} {place}"] for place in range(1, repeats))]
+
+    taught, alone = REPEATED
+    effects = {split: asdict(effect(all_of(split, taught), all_of(split, alone), confidence)) for split in by_split}
+    return {"seeds": [(seed + place) % 2**32 for place in range(repeats)], **effects}
 
 
 def _shared_names(card: dict[str, Any]) -> dict[str, float]:

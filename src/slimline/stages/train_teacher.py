@@ -1,8 +1,8 @@
 """train_teacher: the large network, or several that answer together, on labels alone."""
 
 from dataclasses import dataclass, replace
+from statistics import fmean
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -113,6 +113,9 @@ def _together(members: list[Member], ensemble: Ensemble, data: Description, sett
 
 
 def _mean_curve(histories: list[list[Epoch]]) -> list[Epoch]:
-    """What a member did on average, over the epochs that all of them trained."""
-    rows = [np.mean([[row.train_loss, row.val_loss, row.val_accuracy] for row in epoch], axis=0) for epoch in zip(*histories, strict=False)]
-    return [Epoch(number, *map(float, row)) for number, row in enumerate(rows)]
+    """What a member did on average, over the epochs that all of them trained; the steps are the first one's."""
+    curve = []
+    for epoch in zip(*histories, strict=False):
+        losses = fmean(row.train_loss for row in epoch), fmean(row.val_loss for row in epoch)
+        curve.append(Epoch(epoch[0].epoch, *losses, fmean(row.val_accuracy for row in epoch), epoch[0].steps))
+    return curve
