@@ -15,6 +15,7 @@ from slimline.core.labels import UNKNOWN
 from slimline.data.batches import scaled
 from slimline.data.prepared import load_split
 from slimline.errors import SlimlineError
+from slimline.params.distill import Distill
 from slimline.params.file import load
 from slimline.params.hardware import Hardware
 from slimline.params.teacher import Teacher
@@ -24,7 +25,7 @@ from slimline.runtime import once
 from slimline.runtime.checkpoints import Place
 from slimline.runtime.outcome import accuracy
 from slimline.runtime.settings import Settings
-from slimline.stages import train_teacher
+from slimline.stages import distill_student, train_teacher
 from slimline.tracking.memory import MemoryTracker
 
 Copy = Callable[[], Chain]
@@ -170,3 +171,39 @@ def test_repeats_change_nothing_of_the_first_and_tell_mean_and_deviation(copy_of
     assert not again.paths.repeat("student", 1).folder.exists()
     with pytest.raises(SlimlineError, match="models/student was trained 1 times, models/student_alone 2"):
         again.run("evaluate")
+
+
+def test_assistants_stand_between_teacher_and_student(copy_of_chain: Copy, chain: Chain) -> None:
+    assistants = ({"model": {"name": "mobilenet", "width": 16, "stages": (2, 4)}, "fit": SHORT}, {"fit": SHORT, "loss": {"name": "hard"}})
+    assisted = copy_of_chain().run("distill_student", distill={"assistants": assistants})
+    assert assisted.paths.model("student").weights.read_bytes() != chain.paths.model("student").weights.read_bytes()
+    first, second = json.loads(assisted.paths.stage_metrics("distill_student").read_text())["assistants"]
+    assert (first["seed"], second["seed"]) == (1, 2)
+    assert first["size/params"] > second["size/params"] == sum(p.numel() for p in artifacts.load(assisted.paths.model("student"))[1].parameters())
+    recorded = {name for name, _, _ in assisted.trackers["distill_student"].recorded_metrics}
+    assert {"assistant_0/val/accuracy", "assistant_1/val/accuracy", "val/accuracy"} <= recorded
+    assert artifacts.load(assisted.paths.model("student"))[0] == artifacts.load(chain.paths.model("student"))[0]
+
+
+def test_an_assistant_learns_from_the_one_before_it(copy_of_chain: Copy, monkeypatch) -> None:
+    taught: list[tuple[Any, Any]] = []
+    real = distill_student.DistillStudent
+
+    def noted(model: Any, fit: Any, loss: Any, teacher: Any, shape: Any) -> Any:
+        taught.append((model, teacher))
+        return real(model, fit, loss, teacher, shape)
+
+    monkeypatch.setattr(distill_student, "DistillStudent", noted)
+    one = {**SHORT, "epochs": 1}
+    copy_of_chain().run("distill_student", distill={"assistants": ({}, {}), "fit": one})
+    counts = [sum(p.numel() for p in teacher.parameters()) for _, teacher in taught]
+    assert len(taught) == 3
+    assert counts[0] > counts[1] == counts[2]
+    assert taught[1][1] is not taught[2][1]
+    assert not any(p.requires_grad for _, teacher in taught for p in teacher.parameters())
+
+
+def test_smoothed_labels_of_an_assistant_are_refused(chain: Chain) -> None:
+    block = load(chain.paths.params).blocks["distill"]
+    with pytest.raises(ValueError, match="label_smoothing"):
+        Distill.model_validate({**block.model_dump(), "assistants": ({"fit": {**SHORT, "label_smoothing": 0.1}},)})

@@ -1,37 +1,73 @@
-"""distill_student: the small network under its teacher."""
+"""distill_student: the small network under its teacher, or under assistants between the two."""
+
+from dataclasses import replace
+from typing import Any
 
 from torch import nn
 
-from slimline.artifacts import Manifest
-from slimline.data.prepared import describe
+from slimline.artifacts import Manifest, fresh
+from slimline.data.prepared import Description, Images, describe, load_split
 from slimline.data.transfer import transfer_set
 from slimline.distillation.taught import Taught
 from slimline.params.distill import Distill
+from slimline.params.fit import Fit
 from slimline.paths import Paths
+from slimline.registry import Spec
 from slimline.runtime.classifier import Classifier
-from slimline.runtime.once import repeated
-from slimline.runtime.outcome import Trained, leave
+from slimline.runtime.once import Under, fit_once, following, repeated
+from slimline.runtime.outcome import Trained, accuracy, leave
 from slimline.runtime.settings import Made, Settings
 from slimline.runtime.teacher import load_teacher
 from slimline.tracking import Tracker
 
 
 class DistillStudent(Classifier):
-    """A student that learns from `teacher`."""
+    """A network that learns from `teacher`."""
 
-    def __init__(self, model: nn.Module, params: Distill, teacher: nn.Module, input_shape: tuple[int, int, int]) -> None:
-        super().__init__(model, params.fit, Taught(model, teacher, params.loss, input_shape))
+    def __init__(self, model: nn.Module, fit: Fit, loss: Spec, teacher: nn.Module, input_shape: tuple[int, int, int]) -> None:
+        super().__init__(model, fit, Taught(model, teacher, loss, input_shape))
 
 
 def run(params: Distill, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
     """Write `models/student/`, its curve and `metrics/distill_student.json`."""
     data = describe(paths.prepared)
-    manifest = Manifest(architecture=params.model, input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
-    teacher = load_teacher(paths, manifest)
+    manifest = _manifest(params.model, data)
     images = transfer_set(paths.prepared, params.transfer.without, unlabelled=params.transfer.unlabelled)
+    teacher, told = _assisted(load_teacher(paths, manifest), params, data, images, settings, paths, tracker)
     students = repeated(
-        lambda model: DistillStudent(model, params, teacher, data.input_shape),
+        lambda model: DistillStudent(model, params.fit, params.loss, teacher, data.input_shape),
         manifest, paths.prepared, params.fit, settings, repeats=params.repeats, tracker=tracker, name="student", train_on=images,
     )  # fmt: skip
     first, *again = ((module.model, module.history) for module in students)
-    return leave("distill_student", paths, settings, Trained("student", manifest, *first, again=again))
+    return leave("distill_student", paths, settings, Trained("student", manifest, *first, again=again), beside={"assistants": told} if told else {})
+
+
+def _manifest(model: Spec, data: Description) -> Manifest:
+    return Manifest(architecture=dict(model), input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
+
+
+def _assisted(
+    teacher: nn.Module, params: Distill, data: Description, images: Images, settings: Settings, paths: Paths, tracker: Tracker
+) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """Who teaches the student: the last of the assistants, each trained under the one before, or `teacher` where there are none.
+
+    Also what is to be told of each of them. (Mirzadeh et al., "Improved Knowledge Distillation via Teacher Assistant", 2020; where they
+    are networks like the teacher, Furlanello et al., "Born-Again Neural Networks", 2018.)
+    """
+    told: list[dict[str, Any]] = []
+    for place, one in enumerate(params.assistants):
+        own = replace(settings, seed=following(settings.seed, place + 1) if one.seed is None else one.seed)
+        spec, loss, fit, name = one.model or params.model, one.loss or params.loss, one.fit or params.fit, f"assistant_{place}"
+        module = DistillStudent(own.seeded(fresh, _manifest(spec, data)), fit, loss, teacher, data.input_shape)
+        fit_once(module, paths.prepared, fit, own, tracker=Under(tracker, name), name=name, train_on=images)
+        teacher = module.model
+        told.append(
+            {
+                "seed": own.seed,
+                "model": spec,
+                "val/accuracy": accuracy(teacher, load_split(paths.prepared, "validation")),
+                "size/params": sum(p.numel() for p in teacher.parameters()),
+                "curve": [[row.train_loss, row.val_loss, row.val_accuracy] for row in module.history],
+            }
+        )
+    return teacher, told
