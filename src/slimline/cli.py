@@ -50,6 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     comparing.add_argument("--json", action="store_true", help="print JSON")
     comparing.add_argument("--limit", type=_index, help="exit with 1 if a population stability index that chance does not explain is above this")
     comparing.set_defaults(run=data_diff)
+    predicting = commands.add_parser("predict", help="classes of images and how probable they are, by a model as it is shipped")
+    predicting.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    predicting.add_argument("--model", type=Path, required=True, help="folder with model.onnx or model.slim, or one of these files")
+    predicting.add_argument("--top", type=_count, default=3, help="so many classes an image (default: 3)")
+    predicting.add_argument("--json", action="store_true", help="print JSON, all classes")
+    predicting.add_argument("--resize", choices=("fit", "pad", "crop"), help="as in data.resize (default: that of params.yaml where there is one)")
+    predicting.add_argument("--background", type=int, help="as in data.background (default: likewise)")
+    predicting.add_argument("--threads", type=_count, default=1)
+    predicting.set_defaults(run=predict)
     given = parser.parse_args(arguments)
     workspace = given.workspace.resolve()
     sys.path.insert(0, str(workspace))
@@ -66,6 +75,13 @@ def _index(text: str) -> float:
     if not float(text) >= 0:  # so put, NaN is refused too
         raise ValueError
     return float(text)
+
+
+def _count(text: str) -> int:
+    """A whole number from 1 on."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
 
 
 def check(paths: Paths, _given: argparse.Namespace) -> None:
@@ -107,6 +123,28 @@ def data_diff(paths: Paths, given: argparse.Namespace) -> None:
     with prepared_at(given.before, paths) as before, prepared_at(given.after, paths) as after:
         if not difference_command(before, after, as_program=given.json, limit=given.limit):
             sys.exit(DRIFT)
+
+
+def predict(paths: Paths, given: argparse.Namespace) -> None:
+    """Print what a model sees in images."""
+    from slimline.evaluation.predict import probabilities, shipped
+
+    form = load(paths.params).block("data", Data) if paths.params.exists() else None
+    resize = given.resize or (form.resize if form else "fit")
+    background = given.background if given.background is not None else form.background if form else 255
+    if not 0 <= background <= 255:
+        raise SlimlineError(f"--background: found {background}; a grey level from 0 to 255")
+    model = shipped(given.model, threads=given.threads)
+    rows = probabilities(model, given.images, resize=resize, background=background)
+    if given.json:
+        found = [
+            {"image": str(i), "probabilities": dict(zip(model.classes, row.tolist(), strict=True))} for i, row in zip(given.images, rows, strict=True)
+        ]
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    for image, row in zip(given.images, rows, strict=True):
+        best = (-row).argsort(kind="stable")[: given.top]
+        print(f"{image}  " + "  ".join(f"{model.classes[place]} {row[place]:.4f}" for place in best))
 
 
 def show(paths: Paths, _given: argparse.Namespace) -> None:

@@ -44,15 +44,26 @@ class OnnxModel(Deployed):
 
     runtime = "onnxruntime"
 
-    def __init__(self, path: Path, *, threads: int, optimized: bool = True) -> None:
+    def __init__(self, source: Path | bytes, *, threads: int, optimized: bool = True) -> None:
         """
         Args:
+            source: the file, or its content.
             optimized: whether ONNX Runtime may rewrite the graph; as it stands it computes integers as real numbers.
 
         Raises:
             SlimlineError: no such file, or none that ONNX Runtime can run.
         """
-        self._session = _session(path, threads, optimized=optimized)
+        self._session = _session(source, threads, optimized=optimized)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What the file says of itself."""
+        return dict(self._session.get_modelmeta().custom_metadata_map)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Channels, height and width of an image."""
+        return tuple(self._session.get_inputs()[0].shape[1:])
 
     def __call__(self, images: Images) -> Logits:
         return np.asarray(self._session.run([OUTPUT], {INPUT: images})[0])
@@ -92,7 +103,7 @@ def optimized_nodes(path: Path) -> Counter[str]:
         return Counter(node.op_type for node in onnx.load(rewritten).graph.node)
 
 
-def _session(path: Path, threads: int, *, optimized: bool = True, rewritten: Path | None = None) -> onnxruntime.InferenceSession:
+def _session(source: Path | bytes, threads: int, *, optimized: bool = True, rewritten: Path | None = None) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -104,6 +115,9 @@ def _session(path: Path, threads: int, *, optimized: bool = True, rewritten: Pat
     # Processors without VNNI add products of 8 by 8 bits in 16 bits, which overflow. With this they take the exact way instead.
     options.add_session_config_entry("session.x64quantprecision", "1")
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=INEXACT)
+        return onnxruntime.InferenceSession(
+            source if isinstance(source, bytes) else str(source), options, providers=["CPUExecutionProvider"], disabled_optimizers=INEXACT
+        )
     except Exception as error:  # onnxruntime raises classes of its C layer that share no public base
-        raise SlimlineError(f"{path}: ONNX Runtime cannot load it ({str(error).splitlines()[0]}); run the stage that writes it again") from error
+        what = "the exported model" if isinstance(source, bytes) else source
+        raise SlimlineError(f"{what}: ONNX Runtime cannot load it ({str(error).splitlines()[0]}); run the stage that writes it again") from error

@@ -1,0 +1,115 @@
+"""`slimline predict`: from image files to classes, by either file of a model."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import slimline
+import tiny
+from slimline import cli
+from slimline.artifacts import save
+from slimline.evaluation.predict import probabilities, shipped
+from slimline.paths import ModelFolder
+from slimline.quantization.calibrate import calibrated, plan
+
+SHAPE = (1, 8, 8)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    torch.manual_seed(0)
+    model = tiny.trained("lenet5")
+    record = plan(model, SHAPE)
+    images = torch.rand(16, *SHAPE)
+    network = calibrated(model, record, [images], weights={"name": "min_max"}, activations={"name": "min_max"})
+    home = tmp_path_factory.mktemp("predict")
+    save(ModelFolder(home / "model"), tiny.manifest("lenet5").after("quantized", record), network.eval())
+    draws = np.random.default_rng(0)
+    Image.fromarray(draws.integers(0, 256, (8, 8), dtype=np.uint8)).save(home / "grey.png")
+    Image.fromarray(draws.integers(0, 256, (30, 20, 3), dtype=np.uint8)).save(home / "colours.png")
+    (home / "broken.png").write_bytes(b"no image")
+    return home
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch) -> None:
+    """A folder without params.yaml."""
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: object) -> None:
+    cli.main(["predict", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("file", ["", "model.slim", "model.onnx"])
+def test_the_classes_of_an_image_come_with_their_probabilities_from_either_file(file, folder, capsys) -> None:
+    run(folder / "grey.png", folder / "colours.png", "--model", folder / "model" / file, "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert [one["image"] for one in found] == [str(folder / "grey.png"), str(folder / "colours.png")]
+    pixels = torch.from_numpy(np.array(Image.open(folder / "grey.png"))).float() / 255
+    network = slimline.load(folder / "model" / "model.slim")
+    expected = network(pixels[None, None]).detach().softmax(1)[0]
+    assert list(found[0]["probabilities"]) == ["class 0", "class 1", "class 2"]
+    assert list(found[0]["probabilities"].values()) == pytest.approx(expected.tolist(), abs=0.02)
+    assert sum(found[1]["probabilities"].values()) == pytest.approx(1)
+
+
+def test_the_likeliest_classes_come_first_one_line_an_image(folder, capsys) -> None:
+    run(folder / "grey.png", "--model", folder / "model", "--top", 2)
+    (line,) = capsys.readouterr().out.splitlines()
+    path, *shown = line.split("  ")
+    numbers = [float(part.rsplit(" ", 1)[1]) for part in shown]
+    assert path == str(folder / "grey.png")
+    assert len(numbers) == 2
+    assert numbers == sorted(numbers, reverse=True)
+
+
+def test_images_are_brought_to_size_as_params_yaml_says_or_as_asked(folder, tmp_path, capsys) -> None:
+    def answers(*options: str) -> str:
+        run(folder / "colours.png", "--model", folder / "model", *options)
+        return capsys.readouterr().out
+
+    fit, pad = answers(), answers("--resize", "pad", "--background", "0")
+    assert fit != pad
+    text = (Path(__file__).parent / "shipped_params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("resize: fit", "resize: pad\n  background: 0"))
+    assert answers() == pad
+    assert answers("--resize", "fit") == fit
+
+
+def test_many_images_are_classified_as_each_alone(folder) -> None:
+    model = shipped(folder / "model", threads=1)
+    pair = [folder / "grey.png", folder / "colours.png"]
+    many = probabilities(model, pair * 40, resize="fit", background=255)
+    alone = [probabilities(model, [image], resize="fit", background=255)[0] for image in pair]
+    assert np.allclose(many, np.array(alone * 40), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("nowhere.png", "--model", "{}/model"), "nowhere.png: cannot be opened"),
+        (("{}/broken.png", "--model", "{}/model"), "broken.png: is no image that can be read"),
+        (("{}/grey.png", "--model", "{}/nowhere"), "nowhere: no model here; name a folder that holds model.onnx or model.slim"),
+        (("{}/grey.png", "--model", "{}/broken.png"), "broken.png: ONNX Runtime cannot load it"),
+        (("{}/grey.png", "--model", "{}/model", "--top", "0"), "invalid _count value: '0'"),
+        (("{}/grey.png", "--model", "{}/model", "--background", "300"), "--background: found 300; a grey level from 0 to 255"),
+    ],
+)
+def test_bad_input_ends_in_one_line_and_exit_code_two(arguments, told, folder, capsys) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(*(argument.format(folder) for argument in arguments))
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_packed_file_runs_as_a_session_too(folder) -> None:
+    images = torch.rand(5, *SHAPE)
+    packed = folder / "model" / "model.slim"
+    session = slimline.load(packed, runtime="onnxruntime")
+    assert session.runtime == "onnxruntime"
+    assert np.allclose(session(images.numpy()), slimline.load(packed)(images).detach().numpy(), atol=1e-4)
