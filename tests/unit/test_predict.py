@@ -76,7 +76,7 @@ def test_images_are_brought_to_size_as_params_yaml_says_or_as_asked(folder, tmp_
     fit, pad = answers(), answers("--resize", "pad", "--background", "0")
     assert fit != pad
     text = (Path(__file__).parent / "shipped_params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(text.replace("resize: fit", "resize: pad\n  background: 0"))
+    (tmp_path / "params.yaml").write_text(text.replace("resize: fit", "resize: pad").replace("background: 255", "background: 0"))
     assert answers() == pad
     assert answers("--resize", "fit") == fit
 
