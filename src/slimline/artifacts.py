@@ -17,6 +17,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from slimline.core.forms import take_on
+from slimline.core.integers import check_sums
 from slimline.core.quantized import load_stored_state, stored_state
 from slimline.errors import SlimlineError
 from slimline.export.onnx import to_onnx
@@ -71,6 +72,7 @@ def save(target: ModelFolder, manifest: Manifest, model: nn.Module, *, check: Ca
     """
     description = manifest.model_dump(mode="json")
     state = stored_state(model)
+    check_sums(model)
     with whole_folder(target.folder) as folder:
         files = ModelFolder(folder)
         write_json(files.manifest, description)

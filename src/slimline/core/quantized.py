@@ -67,6 +67,12 @@ INERT = (nn.Identity, nn.Dropout, nn.Dropout2d)
 """Modules that give in eval mode what they are given."""
 
 
+SHAPE_MODULES = (nn.Flatten, nn.MaxPool2d)
+SHAPE_METHODS = ("view", "reshape", "flatten")
+SHAPE_FUNCTIONS = (torch.flatten, nn.functional.dropout)
+"""They move or pick values that are on a grid already."""
+
+
 class _Tracer(fx.Tracer):
     """Normalization is one operation: nothing inside it is put on a grid of its own."""
 
@@ -159,6 +165,23 @@ def _quantized_layer(name: str, layer: nn.Module, grid: Record, source: str | No
 def quantized_layers(model: nn.Module) -> dict[str, QuantizedConv2d | QuantizedLinear]:
     """The layers of `model` whose weights are on a grid, by name."""
     return {name: m for name, m in model.named_modules() if isinstance(m, QuantizedConv2d | QuantizedLinear)}
+
+
+def is_kind(node: fx.Node, modules: Mapping[str, nn.Module], kinds: tuple[type, ...], functions: tuple[Any, ...], methods: tuple[str, ...]) -> bool:
+    """Whether `node` calls one of these."""
+    match node.op:
+        case "call_module":
+            return isinstance(modules[str(node.target)], kinds)
+        case "call_function":
+            return node.target in functions
+        case "call_method":
+            return node.target in methods
+    return False
+
+
+def keeps_grid(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether `node` moves or picks values that are on a grid already."""
+    return is_kind(node, modules, SHAPE_MODULES, SHAPE_FUNCTIONS, SHAPE_METHODS)
 
 
 def point_of(graph: nn.Module, layer: QuantizedConv2d | QuantizedLinear) -> Grid | None:

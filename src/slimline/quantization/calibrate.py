@@ -10,7 +10,18 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from slimline.core.grids import CodebookGrid, IntegerGrid, RangedGrid
-from slimline.core.quantized import FLOAT_BITS, LARGEST_BIAS, POINTS, QUANTIZED, folded, quantized, quantized_layers, set_bias_steps
+from slimline.core.quantized import (
+    FLOAT_BITS,
+    LARGEST_BIAS,
+    POINTS,
+    QUANTIZED,
+    folded,
+    is_kind,
+    keeps_grid,
+    quantized,
+    quantized_layers,
+    set_bias_steps,
+)
 from slimline.errors import SlimlineError
 from slimline.quantization import CODEBOOKS, SCHEMES
 from slimline.quantization.bits import Bits, Choice
@@ -19,11 +30,6 @@ from slimline.registry import Spec, build
 ACTIVATION_MODULES = (nn.ReLU, nn.ReLU6)
 ACTIVATION_FUNCTIONS = (torch.relu, nn.functional.relu, nn.functional.relu6)
 """Fused into the operation before them by integer runtimes, so no grid stands in between."""
-
-SHAPE_MODULES = (nn.Flatten, nn.MaxPool2d)
-SHAPE_METHODS = ("view", "reshape", "flatten")
-SHAPE_FUNCTIONS = (torch.flatten, nn.functional.dropout)
-"""They move or pick values that are on a grid already."""
 
 OBSERVED_A_BATCH = 1 << 16
 """Values of a tensor kept a batch, evenly spread, beside the batch's smallest and largest: bounds the memory of calibration."""
@@ -82,7 +88,7 @@ def _source(call: fx.Node, on_grid: Mapping[str, Any], modules: dict[str, nn.Mod
     while isinstance(node, fx.Node):
         if node.name in on_grid:
             return node.name
-        if not _is_kind(node, modules, SHAPE_MODULES, SHAPE_FUNCTIONS, SHAPE_METHODS):
+        if not keeps_grid(node, modules):
             return None
         node = node.args[0]
     return None
@@ -91,30 +97,16 @@ def _source(call: fx.Node, on_grid: Mapping[str, Any], modules: dict[str, nn.Mod
 def _needs_grid(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     if node.op not in ("call_module", "call_function", "call_method") or not isinstance(node.meta.get("tensor_meta"), tuple):
         return False
-    if not node.meta["tensor_meta"].dtype.is_floating_point or _is_kind(node, modules, SHAPE_MODULES, SHAPE_FUNCTIONS, SHAPE_METHODS):
+    if not node.meta["tensor_meta"].dtype.is_floating_point or keeps_grid(node, modules):
         return False
     users = list(node.users)
     if any(user.op == "output" for user in users) or _only_shape_until_output(node, modules):
         return False
-    return not all(_is_kind(user, modules, ACTIVATION_MODULES, ACTIVATION_FUNCTIONS, ("relu",)) for user in users)
+    return not all(is_kind(user, modules, ACTIVATION_MODULES, ACTIVATION_FUNCTIONS, ("relu",)) for user in users)
 
 
 def _only_shape_until_output(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    return all(
-        user.op == "output" or (_is_kind(user, modules, SHAPE_MODULES, SHAPE_FUNCTIONS, SHAPE_METHODS) and _only_shape_until_output(user, modules))
-        for user in node.users
-    )
-
-
-def _is_kind(node: fx.Node, modules: dict[str, nn.Module], kinds: tuple[type, ...], functions: tuple[Any, ...], methods: tuple[str, ...]) -> bool:
-    match node.op:
-        case "call_module":
-            return isinstance(modules[str(node.target)], kinds)
-        case "call_function":
-            return node.target in functions
-        case "call_method":
-            return node.target in methods
-    return False
+    return all(user.op == "output" or (keeps_grid(user, modules) and _only_shape_until_output(user, modules)) for user in node.users)
 
 
 def calibrated(

@@ -14,7 +14,7 @@ from slimline.core.cost import measure
 from slimline.data.batches import Ordered
 from slimline.data.prepared import Images, describe, load_split
 from slimline.errors import SlimlineError
-from slimline.export.parity import Parity, parity
+from slimline.export.parity import Parity, parities, ways
 from slimline.export.runtime import deployed
 from slimline.files import write_csv, write_json
 from slimline.paths import ModelFolder, Paths
@@ -22,6 +22,13 @@ from slimline.runtime.classifier import Epoch
 from slimline.runtime.settings import Made, Settings
 
 BATCH = 512
+WAYS = {
+    "deployed": "exported model",
+    "unoptimized": "exported model without optimization",
+    "integers": "integer reference",
+}
+"""How a message calls the ways of `export.parity.ways`."""
+
 FLOAT_PARITY = 0.99
 """Least agreement of a model of real numbers with its export; one image of a hundred may lie on the fence."""
 
@@ -89,11 +96,19 @@ def _save(one: Trained, paths: Paths, validation: Images) -> dict[str, float]:
         "size/onnx_bytes": _bytes(target.onnx),
         "cost/macs": cost.macs,
         "cost/bops": cost.bops,
-        "parity/agreement": found.agreement,
-        "parity/largest_difference": found.largest_difference,
+        **_parity(found),
         **_spread([one.model, *(model for model, _ in one.again)], validation),
         **one.extra,
     }
+
+
+def _parity(found: dict[str, Parity]) -> dict[str, float]:
+    """The deployed model's parity, and under further names that of the other ways."""
+    metrics = {"parity/agreement": found["deployed"].agreement, "parity/largest_difference": found["deployed"].largest_difference}
+    for way, result in found.items():
+        numbers = {"agreement": result.agreement, "largest_steps": result.largest_steps, "mean_steps": result.mean_steps}
+        metrics |= {f"parity/{way}/{key}": value for key, value in numbers.items()}
+    return metrics
 
 
 def _spread(models: Sequence[nn.Module], validation: Images) -> dict[str, float]:
@@ -108,18 +123,21 @@ def _write_curve(path: Path, history: Sequence[Epoch]) -> None:
     write_csv(path, [asdict(row) for row in history], [column.name for column in fields(Epoch)])
 
 
-def _save_folder(one: Trained, model: nn.Module, target: ModelFolder, validation: Images) -> Parity:
-    checks: list[Parity] = []
+def _save_folder(one: Trained, model: nn.Module, target: ModelFolder, validation: Images) -> dict[str, Parity]:
+    checks: list[dict[str, Parity]] = []
+    threads = torch.get_num_threads()
 
     def check(files: ModelFolder) -> None:
         artifacts.load(files)  # what cannot be rebuilt must not be left behind
-        exported = deployed(one.manifest.forms, files.onnx, model, threads=torch.get_num_threads())
-        found = parity(model, exported, (batch.images for batch in Ordered(validation, BATCH)))
-        if found.agreement < one.parity:
-            raise SlimlineError(
-                f"models/{one.name}: trained and exported model agree on {found.agreement:.4f} of {found.images} validation images, "
-                f"below {one.parity:g} (largest logit difference {found.largest_difference:.3g}); train longer or use more bits"
-            )
+        others = ways(model, files.onnx, deployed(one.manifest.forms, files.onnx, model, threads=threads), threads=threads)
+        found = parities(model, others, (batch.images for batch in Ordered(validation, BATCH)))
+        for way, result in found.items():
+            if result.agreement < one.parity:
+                raise SlimlineError(
+                    f"models/{one.name}: trained and {WAYS[way]} agree on {result.agreement:.4f} of {result.images} validation images, below "
+                    f"{one.parity:g} (largest logit difference {result.largest_difference:.3g}, {result.largest_steps:.2g} steps of 8 bits); "
+                    "train longer or use more bits"
+                )
         checks.append(found)
 
     artifacts.save(target, one.manifest, model, check=check)

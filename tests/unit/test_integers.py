@@ -1,0 +1,110 @@
+"""The integer reference, the bound of its sums, and parity with what was trained."""
+
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tiny
+from slimline.artifacts import save
+from slimline.core.integers import _Codes, _Integers, check_sums, integer_reference
+from slimline.core.normalize import Normalize
+from slimline.core.quantized import QuantizedConv2d, quantized_layers
+from slimline.errors import SlimlineError
+from slimline.export.parity import parities, parity, ways
+from slimline.export.runtime import OnnxModel
+from slimline.paths import ModelFolder
+from slimline.quantization.bits import Choice
+from slimline.quantization.calibrate import WEIGHTS, calibrated, plan
+
+SHAPE = (1, 8, 8)
+MIN_MAX = {"weights": {"name": "min_max"}, "activations": {"name": "min_max"}}
+
+
+def on_grids(name: str, bits: int, images: torch.Tensor, **choices: Choice):  # type: ignore[no-untyped-def]
+    model = tiny.trained(name)
+    record = plan(model, SHAPE, weight_bits=bits, activation_bits=8, **choices)
+    return record, calibrated(model, record, [images], **MIN_MAX).eval()
+
+
+@pytest.mark.parametrize("bits", [8, 4, 2])
+@pytest.mark.parametrize("name", tiny.shared(tiny.ZOO))
+def test_integers_compute_what_was_trained(name, bits, images) -> None:
+    _, network = on_grids(name, bits, images)
+    result = parity(network, lambda x: integer_reference(network)(torch.from_numpy(x)).numpy(), [images])
+    assert result.mean_steps < 0.5
+    assert result.agreement >= 15 / 16
+
+
+def test_integers_with_zero_points_on_both_sides_compute_what_was_trained(images) -> None:
+    _, network = on_grids("resnet", 8, images, weights=Choice(8, symmetric=False, per_channel=True))
+    assert torch.allclose(integer_reference(network)(images), network(images), atol=0.02)
+
+
+def test_sums_are_whole_numbers_and_inputs_integers_in_their_range(images) -> None:
+    _, network = on_grids("mobilenet", 8, images)
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    class Listening(_Integers):
+        def run_node(self, node):  # type: ignore[no-untyped-def]
+            result = super().run_node(node)
+            layer = self.fetch_attr(node.target) if node.op == "call_module" else None
+            if isinstance(layer, QuantizedConv2d):
+                seen.append((self.env[node.args[0]].codes, result / layer.bias_step.view(-1, 1, 1)))
+            if isinstance(result, _Codes):
+                assert torch.equal(result.codes, result.codes.round())
+            return result
+
+    Listening(network.double()).run(images.double())
+    assert len(seen) == 5
+    for codes, sums in seen:
+        assert codes.abs().max() <= 255
+        assert torch.allclose(sums, sums.round(), atol=1e-6)
+
+
+def test_images_that_a_runtime_of_32_bit_scales_rounds_otherwise_are_few(images, tmp_path) -> None:
+    record, network = on_grids("resnet", 8, images)
+    files = ModelFolder(tmp_path / "model")
+    save(files, tiny.manifest("resnet").after("quantized", record), network)
+    others = ways(network, files.onnx, OnnxModel(files.onnx, threads=1), threads=1)
+    assert list(others) == ["deployed", "unoptimized", "integers"]
+    for result in parities(network, others, [images]).values():
+        assert result.agreement == 1
+        assert result.largest_steps <= 1
+        assert result.mean_steps < 0.05
+
+
+def test_a_network_of_real_numbers_has_no_integers_to_compare(tmp_path) -> None:
+    assert list(ways(tiny.trained(), tmp_path / "none.onnx", lambda x: x, threads=1)) == ["deployed"]  # type: ignore[arg-type]
+
+
+def test_differences_are_told_in_steps_of_eight_bits_over_the_range_of_logits(images) -> None:
+    model = tiny.trained()
+    logits = model(images).detach()
+    step = float(logits.max() - logits.min()) / 255
+    result = parity(model, lambda x: model(torch.from_numpy(x)).detach().numpy() + np.float32(3 * step), [images])
+    assert result.agreement == 1
+    assert result.largest_steps == pytest.approx(3, rel=1e-3)
+    assert result.mean_steps == pytest.approx(3, rel=1e-3)
+
+
+def wide(inputs: int) -> nn.Module:
+    layer = nn.Linear(inputs, 2)
+    nn.init.constant_(layer.weight, 0.5)
+    return nn.Sequential(OrderedDict(normalize=Normalize([0.0], [1.0]), network=nn.Sequential(nn.Flatten(), layer))).eval()
+
+
+@pytest.mark.parametrize(("bits", "overflows"), [(8, True), (7, False)])
+def test_sums_that_could_leave_32_bits_are_refused_by_their_bound(bits, overflows) -> None:
+    side = 258  # 258² · 255 · 127 is just above 2^31
+    model, shape = wide(side * side), (1, side, side)
+    record = plan(model, shape, weights=Choice(bits, per_channel=WEIGHTS.per_channel))
+    network = calibrated(model, record, [torch.rand(2, *shape)], **MIN_MAX)
+    assert len(quantized_layers(network)) == 1
+    if overflows:
+        with pytest.raises(SlimlineError, match=r"layer 'network.1': sums could reach 2.16e\+09, where 32 bits end at 2.15e\+09"):
+            check_sums(network)
+    else:
+        check_sums(network)
