@@ -123,7 +123,8 @@ def _bits(counts: Integer[np.ndarray, " symbols"]) -> float:
 
 def _bytes(tensor: Tensor) -> UInt8[np.ndarray, " n"]:
     """The bytes of `tensor` as they lie in memory (numpy does not know all of torch's types)."""
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy() if len(flat) else np.zeros(0, dtype=np.uint8)
 
 
 def _planes(data: UInt8[np.ndarray, " n"], itemsize: int) -> bytes:
@@ -181,9 +182,11 @@ def _read(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
             data[name] = _unplaned(taken(int(np.prod(shape)) * itemsize), itemsize)
     coded = [(name, int(np.prod(shape)), table) for name, _, shape, table in header["tensors"] if table is not None]
     data |= _decoded(content[end:], coded, alphabets, tables)
-    return header["manifest"], {
-        name: torch.from_numpy(data[name].copy()).view(_type(kind)).reshape(shape) for name, kind, shape, _ in header["tensors"]
-    }
+    return header["manifest"], {name: _tensor(data[name], _type(kind), shape) for name, kind, shape, _ in header["tensors"]}
+
+
+def _tensor(data: UInt8[np.ndarray, " n"], kind: torch.dtype, shape: Sequence[int]) -> Tensor:
+    return torch.from_numpy(data.copy()).view(kind).reshape(shape) if len(data) else torch.empty(*shape, dtype=kind)
 
 
 def _decoded(

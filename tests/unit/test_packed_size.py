@@ -1,0 +1,99 @@
+"""The packed file is as small as its codes' entropy lets it be, whatever the bits and however sparse."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from slimline.artifacts import Manifest
+from slimline.core.quantized import stored_state
+from slimline.export.packed import read_packed, to_packed
+from slimline.models.network import network
+from slimline.quantization.bits import Choice
+from slimline.quantization.calibrate import calibrated, plan
+
+REST = 1024
+"""Bytes for all that is neither a code nor a scale nor a shape."""
+
+
+def entropy_bytes(tensor: Tensor) -> float:
+    counts = tensor.flatten().unique(return_counts=True)[1].double()
+    return float((counts * torch.log2(counts.sum() / counts)).sum()) / 8
+
+
+def made(spec: dict, shape: tuple[int, int, int], bits: int, zeros: float, *, codebook: bool) -> tuple[Manifest, dict[str, Tensor]]:
+    """A network with bell-shaped weights, `zeros` of which are zero, put on grids."""
+    torch.manual_seed(0)
+    model = network(spec, shape, 10, (0.4,) * shape[0], (0.3,) * shape[0]).eval()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.normal_(module.weight, std=0.05)
+                module.weight[torch.rand_like(module.weight) < zeros] = 0
+    record = plan(model, shape, weights=Choice(bits, per_channel=True, codebook=codebook))
+    graph = calibrated(
+        model, record, [torch.rand(4, *shape)], weights={"name": "mse"}, activations={"name": "min_max"}, codebook={"name": "k_means", "rounds": 20}
+    )
+    manifest = Manifest(architecture=spec, input_shape=shape, mean=(0.4,) * shape[0], std=(0.3,) * shape[0], classes=tuple("0123456789"))
+    return manifest.after("quantized", record), stored_state(graph)
+
+
+LENET, RESNET = ({"name": "lenet300"}, (1, 28, 28)), ({"name": "resnet", "depth": 20, "width": 16}, (3, 32, 32))
+CASES = [
+    pytest.param(LENET, 8, 0.0, False, marks=pytest.mark.slow),
+    pytest.param(LENET, 3, 0.0, False, marks=pytest.mark.slow),
+    pytest.param(LENET, 2, 0.0, False, marks=pytest.mark.slow),
+    (LENET, 5, 0.92, True),
+    (LENET, 4, 0.98, False),
+    pytest.param(RESNET, 8, 0.0, False, marks=pytest.mark.slow),
+    pytest.param(RESNET, 4, 0.5, False, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize(("which", "bits", "zeros", "codebook"), CASES)
+def test_a_packed_file_is_within_three_hundredths_of_what_its_codes_are_worth(which, bits, zeros, codebook, tmp_path) -> None:
+    manifest, state = made(*which, bits, zeros, codebook=codebook)
+    description = manifest.model_dump(mode="json")
+    content = to_packed(description, state)
+    codes = sum(entropy_bytes(tensor) for tensor in state.values() if tensor.itemsize == 1)
+    scales = sum(tensor.nbytes for tensor in state.values() if tensor.itemsize > 1)
+    shapes = sum(2 * tensor.ndim for tensor in state.values())
+    assert len(content) <= 1.03 * (codes + scales + shapes + REST)
+    path = tmp_path / "model.slim"
+    path.write_bytes(content)
+    begin = time.perf_counter()
+    again, tensors = read_packed(path)
+    assert time.perf_counter() - begin < 5
+    assert again == description
+    assert tensors.keys() == state.keys()
+    assert all(torch.equal(tensors[name], tensor) and tensors[name].dtype == tensor.dtype for name, tensor in state.items())
+
+
+KINDS = [
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.float8_e4m3fn,
+    torch.int8,
+    torch.uint8,
+    torch.int32,
+    torch.int64,
+    torch.bool,
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 0, 2), (2, 3, 5), (1001,)])
+def test_tensors_of_every_type_and_shape_come_back(kind, shape, tmp_path) -> None:
+    values = torch.from_numpy(np.random.default_rng(0).integers(-100, 100, shape)).to(kind)
+    path: Path = tmp_path / "model.slim"
+    path.write_bytes(to_packed({}, {"a": values, "b": values}))
+    tensors = read_packed(path)[1]
+    for tensor in tensors.values():
+        assert tensor.dtype == kind
+        assert torch.equal(tensor.float(), values.float())
+        assert tensor.shape == values.shape
