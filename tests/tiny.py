@@ -1,7 +1,7 @@
 """The smallest of everything: plugins' parameters for tests, networks whose batch norms have seen data, users' own methods."""
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,9 @@ from slimline.models import MODELS
 from slimline.models.network import network
 from slimline.models.norms import BATCH, NORMS
 from slimline.params.data import Data
+from slimline.pruning.channels import Channels
+from slimline.pruning.target import Scales
+from slimline.pruning.targets.params import Params
 from slimline.registry import find, parameters_of
 
 MODEL: dict[str, dict[str, Any]] = {
@@ -30,7 +33,7 @@ MODEL: dict[str, dict[str, Any]] = {
     "densenet": {"depth": 10, "growth": 8},
     "mobilenet": {"width": 8, "stages": [1, 2]},
     "mobilenet_v2": {"width": 0.25, "stages": [[1, 8, 1, 1], [3, 16, 2, 2]], "head": 16},
-    "vit": {"dim": 16, "depth": 2, "heads": 2, "patch": 4},
+    "vit": {"dim": 16, "depth": 2, "heads": 4, "patch": 4},
     "lenet5": {"filters": [4, 6], "hidden": 16},
     "mlp": {"hidden": [24, 32]},
 }
@@ -43,9 +46,6 @@ LOSS["sum"] = {"terms": [[2.0, {"name": "soft_hard", **LOSS["soft_hard"]}], [0.5
 NORMED = [name for name in sorted(MODELS) if "norm" in parameters_of(find(MODELS, name))]
 ZOO = [*sorted(MODELS), *(f"{name} {norm}" for name in NORMED for norm in sorted(NORMS) if norm != BATCH["name"])]
 """Every network of the zoo, and those with norms once more with each that is not their default."""
-UNCUT = ("vit",)
-"""Networks whose channels cannot be cut yet."""
-CUTTABLE = [name for name in ZOO if name not in UNCUT]
 QUICK = ("resnet", "mobilenet")
 """Families on which fast tests try every norm; slow ones do on all."""
 
@@ -160,6 +160,17 @@ def prepared(images: Iterable[Item], *, seed: int = 0, workers: int = 1, **chang
     """`images` as the stage would prepare them, in a folder that goes with the block."""
     with tempfile.TemporaryDirectory() as folder:
         yield Arrays(Path(folder), prepare(images, data(**changes), Path(folder), seed=seed, workers=workers))
+
+
+def scales(model: nn.Module, input_shape: tuple[int, int, int] = (1, 8, 8), **measures: Any) -> Scales:
+    """What targets weigh with; those that need an accuracy or a file's size are given the measure."""
+    return Scales(model, input_shape, measures.get("packed_bytes", lambda _: 0), measures.get("accuracy", lambda _: 1.0))
+
+
+def cut_channels(model: nn.Module, scores: Mapping[str, Tensor], input_shape: tuple[int, int, int], *, amount: float, **how: Any) -> nn.Module:
+    """`model` without the fewest channels that hold `amount` of its parameters."""
+    plan = Channels(model, input_shape, **how).plan(model, scores)
+    return plan.cut(Params(scales(model, input_shape), amount=amount).count(plan, model))(model)
 
 
 class Plain(nn.Module):

@@ -4,6 +4,7 @@
 `model.slim` are the same network to run and to ship.
 """
 
+import copy
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -64,22 +65,36 @@ def fresh(manifest: Manifest) -> nn.Module:
     return take_on(model, manifest.forms)
 
 
-def save(target: ModelFolder, manifest: Manifest, model: nn.Module, *, check: Callable[[ModelFolder], None] | None = None) -> None:
+def packed(manifest: Manifest, model: nn.Module) -> bytes:
+    """The packed file of `model`."""
+    return to_packed(manifest.model_dump(mode="json"), stored_state(model))
+
+
+def save(
+    target: ModelFolder,
+    manifest: Manifest,
+    model: nn.Module,
+    *,
+    early: Mapping[str, Tensor] | None = None,
+    check: Callable[[ModelFolder], None] | None = None,
+) -> None:
     """Write all four files of `model`, whole or not at all.
 
     Args:
+        early: weights of an early step of its training, to be kept beside it.
         check: called with the written files before they take their place; if it raises, they never do.
     """
-    description = manifest.model_dump(mode="json")
     state = stored_state(model)
     check_sums(model)
     with whole_folder(target.folder) as folder:
         files = ModelFolder(folder)
-        write_json(files.manifest, description)
+        write_json(files.manifest, manifest.model_dump(mode="json"))
         write_bytes(files.weights, to_safetensors({name: tensor.contiguous() for name, tensor in state.items()}))
         preprocessing = {"scale": "pixels / 255", "mean": manifest.mean, "std": manifest.std, "normalization": "inside the graph"}
         write_bytes(files.onnx, to_onnx(model, manifest.input_shape, {"classes": manifest.classes, "preprocessing": preprocessing}))
-        write_bytes(files.packed, to_packed(description, state))
+        write_bytes(files.packed, packed(manifest, model))
+        if early is not None:
+            write_bytes(files.early, to_safetensors({name: tensor.contiguous() for name, tensor in early.items()}))
         if check is not None:
             check(files)
 
@@ -100,6 +115,22 @@ def load(source: ModelFolder) -> tuple[Manifest, nn.Module]:
     except (SafetensorError, ValueError) as error:
         raise SlimlineError(f"{source.folder}: a truncated or foreign model file ({error}); run the stage that makes it again") from error
     return _rebuilt(description, state, str(source.folder))
+
+
+def load_early(source: ModelFolder, model: nn.Module) -> nn.Module:
+    """A copy of `model`, which lies in `source`, with the weights of the early step that are kept beside it.
+
+    Raises:
+        SlimlineError: none are kept, or they do not fit.
+    """
+    try:
+        early = copy.deepcopy(model)
+        early.load_state_dict(load_file(source.early))
+    except FileNotFoundError as error:
+        raise SlimlineError(f"{source.folder}: no early weights are kept here; set distill.early to the step that they should be of") from error
+    except (SafetensorError, RuntimeError) as error:
+        raise SlimlineError(f"{source.early}: weights that do not fit the model beside them ({' '.join(str(error).split())[:200]})") from error
+    return early
 
 
 def load_packed(path: Path) -> tuple[Manifest, nn.Module]:

@@ -37,6 +37,11 @@ class ModelFolder:
         """Training curve of a repeat, which has none under `plots/`."""
         return self.folder / "curve.csv"
 
+    @property
+    def early(self) -> Path:
+        """Weights of an early step of its training, where they were asked for; no part of the model."""
+        return self.folder / "model.early.safetensors"
+
 
 @dataclass(frozen=True)
 class Paths:

@@ -36,8 +36,8 @@ def stage(repository: Repository, name: str, prepare: Callable[[], None] | None 
 @pytest.mark.parametrize(
     ("old", "new", "parts"),
     [
-        ("amount: 0.4", "amuont: 0.4", ("prune.amuont", "did you mean amount?")),
-        ("amount: 0.4", "amount: '0.4'", ("prune.amount", 'found "0.4"', "number")),
+        ("amount: 0.4", "amuont: 0.4", ("prune.target.amuont", "did you mean amount?")),
+        ("amount: 0.4", "amount: '0.4'", ("prune.target.amount", 'found "0.4"', "number")),
         ("epochs: 2", "epochs: -2", ("fit.epochs", "-2", "greater than or equal to 1")),
         ("alpha: 0.9", "alpha: 1.5", ("loss", "alpha", "1.5", "less than or equal to 1")),
     ],

@@ -126,7 +126,7 @@ def test_an_experiment_s_stage_has_an_identity_of_its_own(finished: Repository) 
 
 
 def test_an_experiment_with_another_parameter_compares_with_the_first(finished: Repository) -> None:
-    finished.output("dvc", "exp", "run", "--set-param", "prune.amount=0.6", "--name", "harder")
+    finished.output("dvc", "exp", "run", "--set-param", "prune.target.amount=0.6", "--name", "harder")
     try:
         rows = list(csv.DictReader(io.StringIO(finished.output("dvc", "exp", "show", "--csv"))))
         harder = next(row for row in rows if row["Experiment"] == "harder")

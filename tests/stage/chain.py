@@ -28,7 +28,7 @@ distill:
   transfer: {{without: [], unlabelled: false}}
   repeats: 1
   fit: {FIT}
-prune: {{criterion: {{name: magnitude}}, amount: 0.4, loss: {LOSS}, fit: {GENTLE}}}
+prune: {{criterion: {{name: magnitude}}, granularity: {{name: channels}}, target: {{name: params, amount: 0.4}}, loss: {LOSS}, fit: {GENTLE}}}
 quantize:
   weights: {{bits: 8, scheme: {{name: min_max}}}}
   activations: {{bits: 8, scheme: {{name: percentile}}}}

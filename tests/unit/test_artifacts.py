@@ -22,7 +22,6 @@ from slimline.errors import SlimlineError
 from slimline.export.parity import parity
 from slimline.export.runtime import OnnxModel
 from slimline.paths import ModelFolder
-from slimline.pruning.channels import cut_channels
 from slimline.pruning.magnitude import magnitude
 from slimline.quantization.calibrate import calibrated, plan
 
@@ -47,7 +46,7 @@ def zoo(tmp_path_factory) -> dict[str, Saved]:
     torch.set_num_threads(1)
     model, manifest = tiny.trained(), tiny.manifest()
     made: dict[str, tuple[Manifest, nn.Module]] = {"float": (manifest, model)}
-    pruned = tiny.centred(cut_channels(model, magnitude(model), SHAPE, amount=0.4, layer_limit=0.9), SHAPE)
+    pruned = tiny.centred(tiny.cut_channels(model, magnitude(model, ()), SHAPE, amount=0.4, layer_limit=0.9), SHAPE)
     narrow = manifest.after("resized", differing(fresh(manifest), pruned))
     made["resized"] = narrow, pruned
     for form, bits in {"quantized": 8, "four bits": 4}.items():
@@ -103,10 +102,10 @@ def test_the_exported_model_computes_what_was_trained(form, zoo) -> None:
     assert result.largest_difference <= (1e-4 if form in ("float", "resized") else 0.5 * spread)
 
 
-@pytest.mark.parametrize("name", tiny.shared(tiny.CUTTABLE))
+@pytest.mark.parametrize("name", tiny.shared(tiny.ZOO))
 def test_every_network_and_norm_keeps_its_function_when_cut_put_on_grids_saved_and_exported(name, tmp_path) -> None:
     manifest, model = tiny.manifest(name), tiny.trained(name)
-    pruned = tiny.centred(cut_channels(model, magnitude(model), SHAPE, amount=0.4, layer_limit=0.9), SHAPE)
+    pruned = tiny.centred(tiny.cut_channels(model, magnitude(model, ()), SHAPE, amount=0.4, layer_limit=0.9), SHAPE)
     narrow = manifest.after("resized", differing(fresh(manifest), pruned))
     record = plan(pruned, SHAPE, weight_bits=8, activation_bits=8)
     network = calibrated(pruned, record, [IMAGES], weights={"name": "min_max"}, activations={"name": "min_max"})

@@ -11,11 +11,12 @@ import tiny
 from slimline.core.resized import shapes
 from slimline.errors import SlimlineError
 from slimline.models.network import network
-from slimline.pruning.channels import ChannelGroup, channel_groups, cut_channels
+from slimline.pruning.channels import ChannelGroup, channel_groups
 from slimline.pruning.magnitude import magnitude
+from tiny import cut_channels
 
 SHAPE = (1, 8, 8)
-ZOO = pytest.mark.parametrize("name", tiny.shared(tiny.CUTTABLE))
+ZOO = pytest.mark.parametrize("name", tiny.shared(tiny.ZOO))
 
 
 def size(model: nn.Module) -> int:
@@ -25,7 +26,7 @@ def size(model: nn.Module) -> int:
 @cache
 def cut(name: str, amount: float, layer_limit: float = 0.9, multiple_of: int = 1) -> nn.Module:
     model = tiny.trained(name)
-    return cut_channels(model, magnitude(model), SHAPE, amount=amount, layer_limit=layer_limit, multiple_of=multiple_of)
+    return cut_channels(model, magnitude(model, ()), SHAPE, amount=amount, layer_limit=layer_limit, multiple_of=multiple_of)
 
 
 def gone(name: str, pruned: nn.Module) -> float:
@@ -33,21 +34,25 @@ def gone(name: str, pruned: nn.Module) -> float:
 
 
 def ranking(groups: list[ChannelGroup], scores: dict[str, Tensor]) -> list[list[tuple[float, int]]]:
-    """The slow reference: for each group its channels from the least to the most valuable, by relative mean score."""
+    """The slow reference: for each group its channels (or heads) from the least to the most valuable, by relative mean score."""
     ranked = []
     for group in groups:
         means = []
-        for channel in range(group.width):
+        for unit in range(group.units):
             values = [
                 scores[f"{share.layer}.weight"].double().select(share.dim, row).reshape(-1)
                 for share in group.shares
                 for row, owner in zip(share.rows, share.channels, strict=True)
-                if owner == channel
+                if owner // group.block == unit and f"{share.layer}.weight" in scores
             ]
             means.append(float(torch.cat(values).mean()))
         average = sum(means) / len(means)
         ranked.append(sorted((mean / average, channel) for channel, mean in enumerate(means)))
     return ranked
+
+
+def units_left(group: ChannelGroup, pruned: nn.Module) -> int:
+    return pruned.get_submodule(group.root).weight.shape[0] // group.block
 
 
 @ZOO
@@ -70,7 +75,7 @@ def test_more_asked_for_is_never_less_removed_and_a_smaller_cut_that_suffices_is
 @ZOO
 def test_the_same_cut_twice_is_the_same_to_the_last_bit(name) -> None:
     model = tiny.trained(name)
-    again = cut_channels(model, magnitude(model), SHAPE, amount=0.5, layer_limit=0.9)
+    again = cut_channels(model, magnitude(model, ()), SHAPE, amount=0.5, layer_limit=0.9)
     first, second = cut(name, 0.5).state_dict(), again.state_dict()
     assert first.keys() == second.keys()
     assert all(torch.equal(first[key], second[key]) for key in first)
@@ -80,7 +85,7 @@ def test_the_same_cut_twice_is_the_same_to_the_last_bit(name) -> None:
 def test_the_original_keeps_its_channels(name, images) -> None:
     model = tiny.trained(name)
     before, output = shapes(model), model(images)
-    cut_channels(model, magnitude(model), SHAPE, amount=0.5, layer_limit=0.9)
+    cut_channels(model, magnitude(model, ()), SHAPE, amount=0.5, layer_limit=0.9)
     assert shapes(model) == before
     assert torch.equal(model(images), output)
 
@@ -98,8 +103,9 @@ def test_what_is_left_of_a_cut_layer_is_a_multiple(name, multiple_of) -> None:
 @ZOO
 @pytest.mark.parametrize(("limit", "amount"), [(0.25, 0.3), (0.5, 0.55)])
 def test_no_layer_loses_more_than_its_limit(name, limit, amount) -> None:
-    model, pruned = tiny.trained(name), cut(name, amount, layer_limit=limit)
-    lost = [1 - pruned.get_submodule(group.root).weight.shape[0] / group.width for group in channel_groups(model, SHAPE)]
+    # The stream between a ViT's blocks stays, so its rest loses less than the square of what is left of each layer.
+    model, pruned = tiny.trained(name), cut(name, 0.7 * amount if name == "vit" else amount, layer_limit=limit)
+    lost = [1 - units_left(group, pruned) / group.units for group in channel_groups(model, SHAPE)]
     assert max(lost) <= limit
     assert max(lost) > 0
 
@@ -107,8 +113,9 @@ def test_no_layer_loses_more_than_its_limit(name, limit, amount) -> None:
 @ZOO
 def test_one_channel_of_each_layer_stays_however_high_the_limit(name) -> None:
     model = tiny.trained(name)
-    amount = 0.8 if name.endswith("group") else 0.9  # a channel of each group of its norms stays
-    pruned = cut_channels(model, magnitude(model), SHAPE, amount=amount, layer_limit=0.999)
+    # A channel of each group of its norms stays, and the stream between the blocks of a ViT.
+    amount = 0.8 if name.endswith("group") else 0.7 if name == "vit" else 0.9
+    pruned = cut_channels(model, magnitude(model, ()), SHAPE, amount=amount, layer_limit=0.999)
     assert all(pruned.get_submodule(group.root).weight.shape[0] >= 1 for group in channel_groups(model, SHAPE))
     assert pruned(torch.rand(2, *SHAPE)).shape == (2, 3)
 
@@ -116,7 +123,7 @@ def test_one_channel_of_each_layer_stays_however_high_the_limit(name) -> None:
 @ZOO
 @pytest.mark.parametrize(("limit", "multiple_of"), [(0.3, 1), (0.9, 4)])
 def test_an_amount_out_of_reach_is_refused_with_how_far_one_can_get(name, limit, multiple_of) -> None:
-    with pytest.raises(SlimlineError, match=rf"prune.amount 0.99 cannot be reached: with prune.layer_limit {limit:g} and ") as refusal:
+    with pytest.raises(SlimlineError, match=rf"prune.target params 0.99 cannot be reached: with layer_limit {limit:g} and ") as refusal:
         cut(name, 0.99, limit, multiple_of)
     reach = float(str(refusal.value).rsplit("at most ", 1)[1].split()[0])
     assert abs(gone(name, cut(name, reach - 0.001, limit, multiple_of)) - reach) < 0.002
@@ -126,25 +133,27 @@ ACROSS_CHANNELS = ("layer", "group")
 """Norms whose mean and variance are taken over several channels, so that a channel of zeros is not the same as none."""
 
 
-@pytest.mark.parametrize("name", tiny.shared(name for name in tiny.CUTTABLE if not name.endswith(ACROSS_CHANNELS)))
+@pytest.mark.parametrize("name", tiny.shared(name for name in tiny.ZOO if not name.endswith(ACROSS_CHANNELS)))
 @pytest.mark.parametrize("multiple_of", [1, 2])
 def test_the_least_valuable_channels_go_and_the_rest_computes_as_if_they_were_zero(name, multiple_of, images) -> None:
     model = tiny.trained(name)
-    for key, tensor in model.state_dict().items():  # what keeps zero at zero, so that a removed channel is a channel of zeros
-        if key.endswith(("bias", "running_mean")) and key != "network.classifier.bias":
-            tensor.zero_()
-    groups, scores = channel_groups(model, SHAPE), magnitude(model)
+    groups, scores = channel_groups(model, SHAPE), magnitude(model, ())
     pruned = cut_channels(model, scores, SHAPE, amount=0.4, layer_limit=0.9, multiple_of=multiple_of)
     dense, removed = copy.deepcopy(model), 0
     with torch.no_grad():
         for group, ranked in zip(groups, ranking(groups, scores), strict=True):
-            lost = group.width - pruned.get_submodule(group.root).weight.shape[0]
-            channels = {channel for _, channel in ranked[:lost]}
+            lost = group.units - units_left(group, pruned)
+            units = {unit for _, unit in ranked[:lost]}
             removed += lost
             for share in group.shares:
+                layer = dense.get_submodule(share.layer)
                 for row, owner in zip(share.rows, share.channels, strict=True):
-                    if owner in channels:
-                        dense.get_submodule(share.layer).weight.select(share.dim, row).zero_()
+                    if owner // group.block not in units:
+                        continue
+                    if layer.weight is not None:
+                        layer.weight.select(share.dim, row).zero_()
+                    if share.dim == 0 and layer.bias is not None:  # a norm's scale and shift go with the channel
+                        layer.bias[row] = 0.0
     assert removed > 0
     assert torch.allclose(pruned(images), dense(images), atol=1e-5)
 
@@ -153,7 +162,7 @@ def test_the_least_valuable_channels_go_and_the_rest_computes_as_if_they_were_ze
 @pytest.mark.parametrize("model_name", ["resnet", "mobilenet", "mobilenet_v2"])  # a norm follows the first convolution
 def test_a_channel_that_stays_keeps_its_weights_and_its_norms_scale_and_shift(norm, model_name) -> None:
     model = tiny.trained(f"{model_name} {norm}")
-    scores = magnitude(model)
+    scores = magnitude(model, ())
     pruned = cut_channels(model, scores, SHAPE, amount=0.6, layer_limit=0.9)
     groups = channel_groups(model, SHAPE)
     (place,) = (place for place, group in enumerate(groups) if any((share.layer, share.dim) == ("network.stem.0", 0) for share in group.shares))
@@ -171,12 +180,12 @@ def test_the_groups_of_a_group_norm_divide_what_is_left(groups, multiple_of, lef
         network({"name": "resnet", "depth": 8, "width": 12, "norm": {"name": "group", "groups": groups}}, SHAPE, 3, (0.4,), (0.3,)), SHAPE
     )
     with pytest.raises(SlimlineError, match="cannot be reached") as refusal:
-        cut_channels(model, magnitude(model), SHAPE, amount=0.999, layer_limit=0.95, multiple_of=multiple_of)
+        cut_channels(model, magnitude(model, ()), SHAPE, amount=0.999, layer_limit=0.95, multiple_of=multiple_of)
     most = float(str(refusal.value).rsplit("at most ", 1)[1].split()[0])
     for amount in (0.2, 0.5, most - 0.001):
         if amount > most:
             continue
-        pruned = cut_channels(model, magnitude(model), SHAPE, amount=amount, layer_limit=0.95, multiple_of=multiple_of)
+        pruned = cut_channels(model, magnitude(model, ()), SHAPE, amount=amount, layer_limit=0.95, multiple_of=multiple_of)
         widths = [pruned.get_submodule(group.root).weight.shape[0] for group in channel_groups(model, SHAPE)]
         assert all(width % groups == 0 for width in widths)
         assert pruned(images).shape == (16, 3)
@@ -217,7 +226,7 @@ def test_equal_channels_go_one_by_one_the_first_before_the_last() -> None:
 def test_a_model_without_channels_to_cut_is_refused() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3)).eval()
     with pytest.raises(SlimlineError, match="no channels that can be pruned"):
-        cut_channels(model, magnitude(model), SHAPE, amount=0.5, layer_limit=0.9)
+        cut_channels(model, magnitude(model, ()), SHAPE, amount=0.5, layer_limit=0.9)
 
 
 @ZOO

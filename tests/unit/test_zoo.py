@@ -26,7 +26,6 @@ from slimline.models.network import network
 from slimline.models.vit import Attention, ViT
 from slimline.models.wide_resnet import WideResNet
 from slimline.paths import ModelFolder
-from slimline.pruning.channels import cut_channels
 from slimline.pruning.magnitude import magnitude
 from slimline.quantization.calibrate import calibrated, plan
 from slimline.registry import build
@@ -158,13 +157,10 @@ def test_a_saved_network_is_the_same_and_its_onnx_file_agrees(name, shape, tmp_p
         assert np.abs(run(batch.numpy()) - model(batch).detach().numpy()).max() < 1e-4
 
 
-HEADS = pytest.mark.xfail(reason="attention's heads are no channels to cut_channels", raises=RuntimeError, strict=True)
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=HEADS if name in tiny.UNCUT else ()) for name in sorted(MODELS)])
+@MODEL
 def test_channels_can_be_cut(name, images) -> None:
     model = tiny.trained(name)
-    pruned = cut_channels(model, magnitude(model), (1, 8, 8), amount=0.4, layer_limit=0.9)
+    pruned = tiny.cut_channels(model, magnitude(model, ()), (1, 8, 8), amount=0.4, layer_limit=0.9)
     assert sum(p.numel() for p in pruned.parameters()) <= 0.6 * sum(p.numel() for p in model.parameters())
     assert pruned(images).shape == (16, 3)
 

@@ -10,12 +10,14 @@ from typing import Any
 from torch import nn
 
 from slimline.core.double import double
+from slimline.core.masked import masked
 from slimline.core.quantized import quantized
 from slimline.core.resized import resized
 from slimline.errors import SlimlineError
 
 FORMS: Mapping[str, Callable[[nn.Module, Mapping[str, Any]], nn.Module]] = {
     "resized": resized,
+    "masked": masked,
     "quantized": quantized,
     "double": double,
 }

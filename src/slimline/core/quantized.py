@@ -18,6 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from slimline.core.affine import round_to_step
 from slimline.core.grids import CodebookGrid, Grid, IntegerGrid, Record, of_kind
+from slimline.core.masked import MaskedConv2d, MaskedLinear, held
 from slimline.core.normalize import Normalize
 from slimline.errors import SlimlineError
 
@@ -35,22 +36,24 @@ class QuantizedConv2d(nn.Conv2d):
     """A convolution whose weight and bias pass through their grids."""
 
     grid: Grid
+    mask: Tensor | None
     source: str | None
     bias_step: Tensor | None
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch filters h w"]:
-        return self._conv_forward(x, self.grid(self.weight), stepped(self))
+        return self._conv_forward(x, self.grid(held(self.weight, self.mask)), stepped(self))
 
 
 class QuantizedLinear(nn.Linear):
     """A fully connected layer whose weight and bias pass through their grids."""
 
     grid: Grid
+    mask: Tensor | None
     source: str | None
     bias_step: Tensor | None
 
     def forward(self, x: Float[Tensor, "*batch features"]) -> Float[Tensor, "*batch units"]:
-        return nn.functional.linear(x, self.grid(self.weight), stepped(self))
+        return nn.functional.linear(x, self.grid(held(self.weight, self.mask)), stepped(self))
 
 
 def stepped(layer: QuantizedConv2d | QuantizedLinear) -> Tensor:
@@ -59,8 +62,13 @@ def stepped(layer: QuantizedConv2d | QuantizedLinear) -> Tensor:
     return layer.bias if layer.bias_step is None else round_to_step(layer.bias, layer.bias_step)
 
 
-QUANTIZED: Mapping[type[nn.Module], type[nn.Module]] = {nn.Conv2d: QuantizedConv2d, nn.Linear: QuantizedLinear}
-"""Layers that have weights to quantize, and what they become."""
+QUANTIZED: Mapping[type[nn.Module], type[nn.Module]] = {
+    nn.Conv2d: QuantizedConv2d,
+    nn.Linear: QuantizedLinear,
+    MaskedConv2d: QuantizedConv2d,
+    MaskedLinear: QuantizedLinear,
+}
+"""Layers that have weights to quantize, and what they become. A mask goes with its layer: a pruned weight keeps the code of zero."""
 
 
 INERT = (nn.Identity, nn.Dropout, nn.Dropout2d)
@@ -74,10 +82,10 @@ SHAPE_FUNCTIONS = (torch.flatten, nn.functional.dropout)
 
 
 class _Tracer(fx.Tracer):
-    """Normalization is one operation: nothing inside it is put on a grid of its own."""
+    """Normalization is one operation, and so is a masked layer: nothing inside it is put on a grid of its own."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return isinstance(module, Normalize) or super().is_leaf_module(module, name)
+        return isinstance(module, Normalize | MaskedConv2d | MaskedLinear) or super().is_leaf_module(module, name)
 
 
 def folded(model: nn.Module) -> fx.GraphModule:
@@ -152,6 +160,7 @@ def _quantized_layer(name: str, layer: nn.Module, grid: Record, source: str | No
     if type(layer) not in QUANTIZED:
         raise SlimlineError(f"layer '{name}' is a {type(layer).__name__}, which has no weights to quantize")
     # The same object in its new class: shapes, strides and parameters stay, the forward pass changes.
+    mask = layer.mask if isinstance(layer, MaskedConv2d | MaskedLinear) else None
     layer.__class__ = QUANTIZED[type(layer)]
     assert isinstance(layer, QuantizedConv2d | QuantizedLinear)
     if layer.bias is None:
@@ -159,6 +168,7 @@ def _quantized_layer(name: str, layer: nn.Module, grid: Record, source: str | No
     layer.grid, layer.source = of_kind(grid, layer.weight.shape), source
     layer.register_buffer("bias_step", None, persistent=False)  # it follows from scales
     layer.weight.requires_grad_(not isinstance(layer.grid, CodebookGrid))  # there the codebook is trained
+    layer.register_buffer("mask", mask)
     return layer
 
 
@@ -228,7 +238,7 @@ def stored_state(model: nn.Module) -> dict[str, Tensor]:
     """
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     for name, layer in quantized_layers(model).items():
-        state[f"{name}.weight"] = layer.grid.encode(layer.weight.detach()).clone()
+        state[f"{name}.weight"] = layer.grid.encode(held(layer.weight.detach(), layer.mask)).clone()
         if layer.bias_step is None:
             continue
         assert layer.bias is not None

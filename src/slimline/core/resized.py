@@ -4,7 +4,7 @@ What channel pruning leaves is recorded as a few numbers a layer, so that a fres
 brought to the same shapes without the code that decided them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import nn
@@ -91,3 +91,41 @@ def _tensor_shapes(layer: nn.Module) -> dict[str, tuple[int, ...]]:
         case nn.Linear():
             return {"weight": (layer.out_features, layer.in_features), "bias": (layer.out_features,)}
     raise TypeError(type(layer).__name__)
+
+
+@torch.no_grad()
+def take_rows(layer: nn.Module, outputs: Collection[int], inputs: Collection[int]) -> None:
+    """Take some of its output and input channels away from `layer`, one of ATTRIBUTES; a norm's and a depthwise layer's are outputs."""
+    match layer:
+        case nn.Conv2d():
+            depthwise = layer.groups > 1
+            _keep(layer, ("weight", "bias"), 0, outputs)
+            if not depthwise:
+                _keep(layer, ("weight",), 1, inputs)
+            layer.out_channels = layer.weight.shape[0]
+            layer.in_channels = layer.out_channels if depthwise else layer.weight.shape[1]
+            layer.groups = layer.out_channels if depthwise else 1
+        case nn.Linear():
+            _keep(layer, ("weight", "bias"), 0, outputs)
+            _keep(layer, ("weight",), 1, inputs)
+            layer.out_features, layer.in_features = layer.weight.shape
+        case nn.GroupNorm():
+            layer.num_channels -= len(outputs)
+            _keep(layer, ("weight", "bias"), 0, outputs)
+        case nn.BatchNorm2d() | nn.InstanceNorm2d():
+            layer.num_features -= len(outputs)
+            _keep(layer, ("weight", "bias", "running_mean", "running_var"), 0, outputs)
+        case _:
+            raise TypeError(type(layer).__name__)
+
+
+def _keep(layer: nn.Module, keys: Sequence[str], dim: int, gone: Collection[int]) -> None:
+    if not gone:
+        return
+    for key in keys:
+        tensor = getattr(layer, key)
+        if tensor is None:
+            continue
+        kept = [row for row in range(tensor.shape[dim]) if row not in gone]
+        left = tensor.index_select(dim, torch.tensor(kept))
+        setattr(layer, key, nn.Parameter(left, requires_grad=tensor.requires_grad) if isinstance(tensor, nn.Parameter) else left)

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from slimline.core.heads import Heads
 from slimline.errors import SlimlineError
 from slimline.models.dropout import Probability
 
@@ -39,23 +40,26 @@ class Positions(nn.Module):
         return x + self.weight
 
 
-class Attention(nn.Module):
+class Attention(Heads):
     """softmax(q kᵀ / √d) v in each of `heads` parts of d = dim / heads numbers (Vaswani et al., "Attention Is All You Need", 2017).
 
     Query, key and value are layers of their own, so that whoever prunes or quantizes linear layers meets them. The key has no bias:
-    it would add the same number to all scores of a query, which softmax takes away again.
+    it would add the same number to all scores of a query, which softmax takes away again. A head that is pruned takes its part of all
+    four layers along.
     """
+
+    split = ("query", "key", "value")
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.size = dim // heads
         self.query = nn.Linear(dim, dim)
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim)
         self.projection = nn.Linear(dim, dim)
 
     def forward(self, x: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
-        query, key, value = (layer(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for layer in (self.query, self.key, self.value))
+        query, key, value = (layer(x).unflatten(-1, (-1, self.size)).transpose(1, 2) for layer in (self.query, self.key, self.value))
         return self.projection(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
-from slimline.registry import SpecError, complete
+from slimline.registry import Spec, SpecError, complete, find
 
 
 class Block(BaseModel):
@@ -34,3 +34,9 @@ def plugin(table: str) -> Any:
             raise PydanticCustomError("refused", "{place}: {reason}", {"place": error.place, "reason": error.reason}) from error
 
     return Annotated[dict[str, Any], AfterValidator(check)]
+
+
+def named(table: str, spec: Spec) -> Any:
+    """The plugin of the table at `table` that `spec` names, for blocks to refuse what does not go together with it."""
+    module, _, attribute = table.partition(":")
+    return find(getattr(importlib.import_module(module), attribute), spec["name"])

@@ -39,6 +39,8 @@ class Distill(Block):
     learns from the last.
     `repeats`: how many students and controls are trained, the second from the seed after the pipeline's, and so on. The first of each
     is the model that goes on; the others tell how much of a difference is luck.
+    `early`: the step of the training before which the student's weights are kept beside it (0: those it starts with), for the pruning
+    schedule `rewinding`; null: none are.
     """
 
     model: Model  # type: ignore[valid-type]
@@ -47,6 +49,7 @@ class Distill(Block):
     transfer: Transfer = Transfer()
     assistants: tuple[Assistant, ...] = ()
     repeats: int = Field(default=1, ge=1, le=1000)
+    early: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def one_source_of_softness(self) -> "Distill":

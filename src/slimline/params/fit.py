@@ -35,6 +35,7 @@ class Fit(Block):
     `views`: in how many ways augmentation and mix show an image, epoch by epoch; a teacher's answers are then computed once where that
     is less work (null: in a new way each epoch).
     `clip_norm`: largest norm of the whole gradient, which is scaled down to it (null: any; Pascanu et al., 2013).
+    `norm_sparsity`: λ of a penalty λ Σ|γ| on the scales of batch norms, which makes channels differ for the pruning criterion `batch_norm`.
     `ema`: decay a step of the moving average of the weights, which is what is validated and kept (null: the weights themselves).
     `precision`: bits of the arithmetic; bf16 and 16 are mixed with 32 (autocast), and 16 scales the loss (Micikevicius et al., 2018).
     `channels_last`: lay images out as [batch height width channels] in memory. `compile`: let torch.compile fuse the network.
@@ -47,6 +48,7 @@ class Fit(Block):
     schedule: Schedule  # type: ignore[valid-type]
     weight_decay: float = Field(default=0.0, ge=0.0)
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=1.0)
+    norm_sparsity: float = Field(default=0.0, ge=0.0)
     clip_norm: float | None = Field(default=None, gt=0.0)
     ema: float | None = Field(default=None, gt=0.0, lt=1.0)
     patience: int | None = Field(default=None, ge=1)

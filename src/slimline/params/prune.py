@@ -1,31 +1,42 @@
-"""Block `prune`: what is cut from the student, and how it recovers."""
+"""Block `prune`: what goes, how much of it and when, and how the rest recovers."""
+
+from typing import Any
 
 from pydantic import Field, model_validator
 
-from slimline.params.base import Block, plugin
+from slimline.params.base import Block, named, plugin
 from slimline.params.fit import Fit, no_smoothing_under_a_teacher
 
 
 class Prune(Block):
-    """Channel pruning.
+    """Pruning of the student; docs/pruning.md has all methods.
 
     Args:
-        amount: least share of the student's parameters to remove.
-        layer_limit: largest share of any one layer's channels to remove.
-        multiple_of: what the channels left in a layer must be a multiple of. Processors compute in blocks: ONNX Runtime's fast
-            kernels take 16 (AVX-512) or 8 channels at a time, and a layer of 15 can be slower than one of 32.
+        criterion: what a weight is worth.
+        granularity: whether weights or whole channels go.
+        target: how much goes.
+        schedule: how cuts and training take turns.
+        calibration: training images that criteria with gradients look at.
         loss: how the teacher takes part in retraining; null for labels alone.
-        fit: retraining after the cut; null for none.
+        fit: retraining after a cut; null for none.
     """
 
     criterion: plugin("slimline.pruning:CRITERIA")  # type: ignore[valid-type]
-    amount: float = Field(gt=0.0, lt=1.0)
-    layer_limit: float = Field(default=0.9, gt=0.0, lt=1.0)
-    multiple_of: int = Field(default=1, ge=1)
+    granularity: plugin("slimline.pruning:GRANULARITIES")  # type: ignore[valid-type]
+    target: plugin("slimline.pruning:TARGETS")  # type: ignore[valid-type]
+    schedule: plugin("slimline.pruning:SCHEDULES") = Field(default_factory=lambda: {"name": "one_shot"})  # type: ignore[valid-type]
+    calibration: int = Field(default=512, ge=1)
     loss: plugin("slimline.distillation:LOSSES") | None = None  # type: ignore[valid-type]
     fit: Fit | None = None
 
     @model_validator(mode="after")
     def one_source_of_softness(self) -> "Prune":
         no_smoothing_under_a_teacher(self.fit, self.loss)
+        return self
+
+    @model_validator(mode="after")
+    def training_where_it_is_needed(self) -> "Prune":
+        schedule: dict[str, Any] = self.schedule  # type: ignore[assignment]
+        if self.fit is None and named("slimline.pruning:SCHEDULES", schedule).needs_fit:
+            raise ValueError(f"schedule {schedule['name']} trains between its cuts, but fit is null; give it one, or take one_shot")
         return self

@@ -1,26 +1,36 @@
 """Whole channels, removed physically through every layer that shares them (dependency graph: Fang et al., "DepGraph", 2023).
 
 Layers tied by additions, concatenations or depthwise convolutions lose the same channels together; such a set of layers is a
-group. A channel's score is the mean of its weights' scores in all of them, relative to its group's mean, so that groups of
-different scale compete fairly.
+group. Heads of attention go whole, with their part of query, key, value and projection. Layers between layer norms over a stream of
+tokens keep the stream's width: every token's norm would change.
 """
 
 import copy
 import math
-from bisect import bisect_left
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Annotated, Any
 
 import torch
 import torch_pruning as tp
+from pydantic import Field
 from torch import Tensor, nn
 
+from slimline.core.heads import Heads
+from slimline.core.masked import masked_layers
+from slimline.core.resized import differing, take_rows
 from slimline.errors import SlimlineError
+from slimline.pruning.layers import chosen, prunable
+from slimline.pruning.plan import Cut, Granularity, Plan
+
+Norm = nn.BatchNorm2d | nn.InstanceNorm2d | nn.GroupNorm
 
 
 @dataclass(frozen=True, order=True)
 class Channel:
-    """One channel of a group; ordered by score, ties going to the earlier group, then the earlier channel."""
+    """One channel of a group (or head, of a group of heads); ordered by score, ties going to the earlier group, then the earlier channel."""
 
     score: float
     group: int
@@ -41,118 +51,242 @@ class Share:
 class ChannelGroup:
     """Channels that can only go together: the layer that makes them (`root`), how many there are, and every layer that has a share.
 
-    How many are left must be a multiple of `norm_groups`, the least common multiple of the groups of its group norms.
+    The number of those that go is a multiple of `norm_groups`, the least common multiple of the groups of its group norms.
+    Channels go in blocks of `block`: the numbers of a head, else 1.
     """
 
     root: str
     width: int
     shares: tuple[Share, ...]
-    norm_groups: int
+    norm_groups: int = 1
+    block: int = 1
 
+    @property
+    def units(self) -> int:
+        return self.width // self.block
 
-def cut_channels(
-    model: nn.Module,
-    scores: Mapping[str, Tensor],
-    input_shape: tuple[int, int, int],
-    *,
-    amount: float,
-    layer_limit: float,
-    multiple_of: int = 1,
-) -> nn.Module:
-    """A copy of `model` without its least valuable channels: the fewest whose removal takes at least `amount` of the parameters.
-
-    Args:
-        scores: by parameter name, of the parameters' shapes.
-        input_shape: channels, height, width.
-        amount: share of `model`'s parameters, in (0, 1).
-        layer_limit: largest share of a group's channels that may go; at least one always stays.
-        multiple_of: what the number of channels left in a group is a multiple of, unless the group stays whole; likewise of the
-            groups of its group norms.
-
-    Raises:
-        SlimlineError: nothing to prune, or the amount cannot be reached under `layer_limit` (with the most that can).
-    """
-    groups = channel_groups(model, input_shape)
-    if not groups:
-        raise SlimlineError("the model has no channels that can be pruned; choose another architecture")
-    order = sorted(_candidates(groups, scores, layer_limit))
-
-    def without(count: int) -> nn.Module:
-        return _without(model, groups, _rounded(groups, order[:count], multiple_of), input_shape)
-
-    goal = _size(model) * (1 - amount)
-    if (least := _size(without(len(order)))) > goal:
-        raise SlimlineError(
-            f"prune.amount {amount:g} cannot be reached: with prune.layer_limit {layer_limit:g} and "
-            f"prune.multiple_of {multiple_of} at most {1 - least / _size(model):.3f} of the parameters can go"
-        )
-    fewest = bisect_left(range(len(order)), True, key=lambda count: _size(without(count)) <= goal)
-    return without(fewest)
-
-
-def _size(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
-
-
-def _graph(model: nn.Module, input_shape: tuple[int, int, int]) -> tp.DependencyGraph:
-    return tp.DependencyGraph().build_dependency(model.eval(), example_inputs=torch.zeros(1, *input_shape))
+    @property
+    def makers(self) -> list[str]:
+        return [share.layer for share in self.shares if share.dim == 0]
 
 
 def channel_groups(model: nn.Module, input_shape: tuple[int, int, int]) -> list[ChannelGroup]:
-    """Every group but the one that makes the logits, in the order of the layers that make them."""
+    """Every group but the one that makes the logits, in the order of the layers that make them.
+
+    Groups with a layer that cannot lose channels (grouped convolutions, layer norms, parameters of other modules) are left out.
+    """
+    prunable(model)
     names = {module: name for name, module in model.named_modules()}
-    graph = _graph(model, input_shape)
-    groups = []
+    heads = {f"{name}.{part}": m.size for name, m in model.named_modules() if isinstance(m, Heads) for part in m.split}
+    with torch.enable_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it tells how it takes parameters of other modules; such groups are left out below
+        graph = tp.DependencyGraph().build_dependency(model.eval(), example_inputs=torch.zeros(1, *input_shape))
+    order = {name: place for place, name in enumerate(names.values())}
+    found = []
     for group in graph.get_all_groups(root_module_types=[nn.Conv2d, nn.Linear]):
-        shares = []
-        read, norm_groups = False, 1
-        for item in group:
-            layer = item.dep.target.module
-            if isinstance(layer, nn.GroupNorm):
-                norm_groups = math.lcm(norm_groups, layer.num_groups)
-            if not isinstance(layer, nn.Conv2d | nn.Linear):
-                continue
-            makes = graph.is_out_channel_pruning_fn(item.dep.handler)
-            read |= not makes
-            # A flattened map gives one channel several columns: `root_idxs` says to which channel each belongs.
-            shares.append(Share(names[layer], 0 if makes else 1, tuple(item.idxs), tuple(item.root_idxs)))
-        if read:
-            groups.append(ChannelGroup(names[group[0].dep.target.module], len(group[0].idxs), tuple(shares), norm_groups))
-    order = list(names.values())
-    return sorted(groups, key=lambda g: order.index(g.root))
+        if (made := _group(graph, group, names, heads)) is not None:
+            found.append(made)
+    return sorted(found, key=lambda g: order[g.root])
 
 
-def _candidates(groups: Sequence[ChannelGroup], scores: Mapping[str, Tensor], layer_limit: float) -> Iterator[Channel]:
+def _group(graph: tp.DependencyGraph, group: Any, names: Mapping[nn.Module, str], heads: Mapping[str, int]) -> ChannelGroup | None:
+    shares = []
+    read, norm_groups, block = False, 1, 1
+    for item in group:
+        layer = item.dep.target.module
+        if isinstance(layer, nn.Parameter):
+            return None
+        if not any(True for _ in layer.parameters(recurse=False)) and not isinstance(layer, Norm):
+            continue  # an operation
+        whole = isinstance(layer, nn.Conv2d) and not (layer.groups == 1 or layer.groups == layer.in_channels == layer.out_channels)
+        if whole or not isinstance(layer, nn.Conv2d | nn.Linear | Norm):
+            return None
+        if isinstance(layer, nn.GroupNorm):
+            norm_groups = math.lcm(norm_groups, layer.num_groups)
+        makes = isinstance(layer, Norm) or graph.is_out_channel_pruning_fn(item.dep.handler)
+        read |= not makes
+        block = max(block, heads.get(names[layer], 1) if makes else 1)
+        # A flattened map gives one channel several columns: `root_idxs` says to which channel each belongs.
+        shares.append(Share(names[layer], 0 if makes else 1, tuple(item.idxs), tuple(item.root_idxs)))
+    if not read:
+        return None
+    return ChannelGroup(names[group[0].dep.target.module], len(group[0].idxs), tuple(shares), norm_groups, block)
+
+
+class ChannelPlan(Plan):
+    """Channels in their order.
+
+    Args:
+        groups: of the network as it is.
+        order: those that may go.
+    """
+
+    noun = "channels"
+
+    def __init__(self, model: nn.Module, groups: Sequence[ChannelGroup], order: Sequence[Channel], units: int, multiple_of: int, bounds: str) -> None:
+        gone = units - sum(group.units for group in groups)
+        super().__init__(units, gone, gone + len(order), bounds)
+        self._groups, self._order, self._multiple_of = groups, order, multiple_of
+        self._params = sum(p.numel() for p in model.parameters())
+        self._sizes = _sizes(model, groups)
+
+    def cut(self, count: int) -> Cut:
+        lost = [(self._groups[number], indices) for number, indices in self._lost(count).items()]
+        return lambda model: without(model, lost)
+
+    def fraction(self, count: int) -> float:
+        return (self.gone + sum(map(len, self._lost(count).values()))) / self.units
+
+    def params(self, count: int) -> int:
+        lost = {number: len(indices) * self._groups[number].block for number, indices in self._lost(count).items()}
+        return self._params - sum(size.lost(lost) for size in self._sizes)
+
+    def below(self, value: float) -> int | None:
+        return self.gone + sum(channel.score < value for channel in self._order)
+
+    def _lost(self, count: int) -> dict[int, list[int]]:
+        """Of the first `count` units, by group, as many of the least valuable as leave a number that may be left."""
+        chosen: dict[int, list[int]] = {}
+        for channel in self._order[: count - self.gone]:
+            chosen.setdefault(channel.group, []).append(channel.index)
+        for number, indices in chosen.items():
+            group = self._groups[number]
+            lost = len(indices)
+            while lost and ((group.units - lost) * group.block % self._multiple_of or lost * group.block % group.norm_groups):
+                lost -= 1
+            del indices[lost:]
+        return {number: indices for number, indices in chosen.items() if indices}
+
+
+@dataclass(frozen=True)
+class _Size:
+    """A layer's parameters, `each` at every crossing of `rows` and `columns`, and `once` a row."""
+
+    rows: int
+    columns: int
+    each: int
+    once: int
+    row_losses: Mapping[int, int]
+    column_losses: Mapping[int, int]
+
+    def lost(self, channels: Mapping[int, int]) -> int:
+        """How many go when each group loses as many of its `channels`."""
+        rows = sum(channels.get(group, 0) * each for group, each in self.row_losses.items())
+        columns = sum(channels.get(group, 0) * each for group, each in self.column_losses.items())
+        return (self.rows * self.columns - (self.rows - rows) * (self.columns - columns)) * self.each + rows * self.once
+
+
+def _sizes(model: nn.Module, groups: Sequence[ChannelGroup]) -> list[_Size]:
+    losses: dict[str, tuple[dict[int, int], dict[int, int]]] = {}
     for number, group in enumerate(groups):
+        for share in group.shares:
+            losses.setdefault(share.layer, ({}, {}))[share.dim][number] = len(share.rows) // group.width
+    sizes = []
+    for name, (rows, columns) in losses.items():
+        layer = model.get_submodule(name)
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            shape = layer.weight.shape
+            sizes.append(_Size(shape[0], shape[1], math.prod(shape[2:]), int(layer.bias is not None), rows, columns))
+        else:
+            sizes.append(_Size(0, 0, 0, sum(1 for _ in layer.parameters()), rows, columns))
+    return sizes
+
+
+class Channels(Granularity):
+    """Channels.
+
+    A channel's score is the mean of its weights' scores in all layers that share it.
+
+    Args:
+        layers: names of layers, `*` and `?` as in file names; a group of layers takes part if one that makes its channels does.
+        skip: names of layers whose channels stay.
+        layer_limit: largest share of a group's channels that may go; one always stays.
+        limits: the same for single groups, by the name of a layer that makes their channels; see docs/pruning.md on sensitivity.
+        multiple_of: what the number of channels left in a group is a multiple of, unless the group stays whole. Processors compute in
+            blocks: ONNX Runtime's fast kernels take 16 (AVX-512) or 8 channels at a time, and a layer of 15 can be slower than one of 32.
+        relative: divide scores by their group's mean, so that groups of different scale compete fairly.
+        readers: let the weights that read a channel count towards its score, beside those that make it.
+    """
+
+    form = "resized"
+
+    def __init__(
+        self,
+        model: nn.Module,
+        input_shape: tuple[int, int, int],
+        *,
+        layers: tuple[str, ...] = ("*",),
+        skip: tuple[str, ...] = (),
+        layer_limit: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.9,
+        limits: dict[str, Annotated[float, Field(ge=0.0, lt=1.0)]] = {},  # noqa: B006  # never changed
+        multiple_of: Annotated[int, Field(ge=1)] = 1,
+        relative: bool = True,
+        readers: bool = True,
+    ) -> None:
+        if masked_layers(model):
+            raise SlimlineError("the model has masks, which channels cannot be taken from; prune channels first, then weights")
+        named = chosen(model, layers, skip)
+        groups = [g for g in channel_groups(model, input_shape) if any(name in named for name in g.makers)]
+        groups = [g for g in groups if not any(fnmatchcase(name, pattern) for name in g.makers for pattern in skip)]
+        if not groups:
+            raise SlimlineError("the model has no channels that can be pruned; choose other layers or another architecture")
+        makers = {name: group.root for group in groups for name in group.makers}
+        if unknown := [name for name in limits if name not in makers]:
+            raise SlimlineError(f"limits: no layer whose channels can go is called '{unknown[0]}'; there are: {', '.join(makers)}")
+        own = {makers[name]: limit for name, limit in limits.items()}
+        self._shape, self._groups = input_shape, groups
+        self._most = {g.root: min(math.floor(g.units * own.get(g.root, layer_limit) + 1e-9), g.units - 1) for g in groups}
+        self._multiple_of, self._relative, self._readers = multiple_of, relative, readers
+        self._bounds = f"with layer_limit {layer_limit:g} and multiple_of {multiple_of}"
+        self._original = model
+
+    @property
+    def groups(self) -> Sequence[ChannelGroup]:
+        """Of the original network."""
+        return self._groups
+
+    def plan(self, model: nn.Module, scores: Mapping[str, Tensor]) -> Plan:
+        roots = {g.root: g.units for g in self._groups}
+        groups = self._groups if model is self._original else [g for g in channel_groups(model, self._shape) if g.root in roots]
+        order: list[Channel] = []
+        for number, group in enumerate(groups):
+            ranked = sorted(self._scored(number, group, scores))
+            order += ranked[: max(self._most[group.root] - (roots[group.root] - group.units), 0)]
+        if not order:
+            raise SlimlineError("no channel can go: the criterion scores none of them, or each layer is at its limit")
+        return ChannelPlan(model, groups, sorted(order), sum(roots.values()), self._multiple_of, self._bounds)
+
+    def _scored(self, number: int, group: ChannelGroup, scores: Mapping[str, Tensor]) -> Iterator[Channel]:
         total, count = torch.zeros(group.width, dtype=torch.float64), torch.zeros(group.width, dtype=torch.float64)
         for share in group.shares:
-            rows = scores[f"{share.layer}.weight"].double().transpose(0, share.dim).flatten(1)[list(share.rows)]
+            score = scores.get(f"{share.layer}.weight")
+            if score is None or not (self._readers or share.dim == 0):
+                continue
+            rows = score.double().transpose(0, share.dim).reshape(score.shape[share.dim], -1)[list(share.rows)]
             channels = torch.tensor(share.channels)
             total.index_add_(0, channels, rows.sum(1))
             count.index_add_(0, channels, torch.full((len(channels),), float(rows.shape[1]), dtype=torch.float64))
-        mean = total / count
-        relative = mean / mean.mean() if float(mean.mean()) > 0 else mean
-        ranked = sorted(Channel(float(score), number, index) for index, score in enumerate(relative))
-        yield from ranked[: min(math.floor(group.width * layer_limit + 1e-9), group.width - 1)]
+        if not bool(count.all()):
+            return
+        mean = (total.reshape(group.units, -1).sum(1)) / count.reshape(group.units, -1).sum(1)
+        if bool(torch.isnan(mean).any()):
+            raise SlimlineError(f"the criterion's scores of the channels that '{group.root}' makes are no numbers; look at its weights")
+        relative = mean / mean.mean() if self._relative and float(mean.mean()) > 0 else mean
+        yield from (Channel(score, number, index) for index, score in enumerate(relative.tolist()))
+
+    def record(self, original: nn.Module, pruned: nn.Module) -> dict[str, Any]:
+        return differing(original, pruned)
 
 
-def _rounded(groups: Sequence[ChannelGroup], gone: Sequence[Channel], multiple_of: int) -> dict[int, list[int]]:
-    """Of the channels `gone`, by group, as many of the least valuable as leave a multiple."""
-    chosen: dict[int, list[int]] = {}
-    for channel in gone:
-        chosen.setdefault(channel.group, []).append(channel.index)
-    for number, indices in chosen.items():
-        width, multiple = groups[number].width, math.lcm(multiple_of, groups[number].norm_groups)
-        left = -(-(width - len(indices)) // multiple) * multiple
-        del indices[max(width - left, 0) :]
-    return chosen
-
-
-def _without(model: nn.Module, groups: Sequence[ChannelGroup], gone: Mapping[int, list[int]], input_shape: tuple[int, int, int]) -> nn.Module:
+def without(model: nn.Module, lost: Sequence[tuple[ChannelGroup, Sequence[int]]]) -> nn.Module:
+    """A copy of `model` without the units `lost` of its groups."""
+    gone: dict[str, tuple[set[int], set[int]]] = {}
+    for group, units in lost:
+        channels = {unit * group.block + place for unit in units for place in range(group.block)}
+        for share in group.shares:
+            rows = gone.setdefault(share.layer, (set(), set()))[share.dim]
+            rows.update(row for row, channel in zip(share.rows, share.channels, strict=True) if channel in channels)
     pruned = copy.deepcopy(model)
-    graph = _graph(pruned, input_shape)
-    for number, indices in gone.items():
-        if indices:
-            root = pruned.get_submodule(groups[number].root)
-            graph.get_pruning_group(root, graph.get_pruner_of_module(root).prune_out_channels, sorted(indices)).prune()
+    for name, (rows, columns) in gone.items():
+        take_rows(pruned.get_submodule(name), rows, columns)
     return pruned

@@ -15,6 +15,7 @@ from slimline.data.shuffled import Shuffled
 from slimline.params.fit import Fit
 from slimline.registry import build
 from slimline.runtime.losses import Losses, NotFiniteError
+from slimline.runtime.objectives import Slimming
 from slimline.runtime.optimizers import OPTIMIZERS
 from slimline.runtime.parallel.arrangement import Arrangement
 from slimline.runtime.stopping import STOP
@@ -65,9 +66,12 @@ class Classifier(pl.LightningModule):
         self.automatic_optimization = False
         self.model = model
         self.fit_params = fit
-        self.objective = objective
+        self.objective = objective if fit.norm_sparsity == 0 else Slimming(objective, model, fit.norm_sparsity)
         self.history: list[Epoch] = []
         self.position = Position()
+        self.counted_from = 0  # the first epoch that may be the best one
+        self.keep_step: int | None = None  # before this step of the training the weights are kept in `kept`
+        self.kept: dict[str, Tensor] | None = None
         self._best: tuple[Epoch, dict[str, Tensor]] | None = None  # its weights in the first process alone
         self._resumed: dict[str, Any] | None = None
 
@@ -96,6 +100,7 @@ class Classifier(pl.LightningModule):
             self.position = Position(*course["position"])
             self.history = [Epoch(*row) for row in course["history"]]
             self._losses_so_far = course["losses"][arrangement.world.rank]
+            self.kept = None if resumed is None else resumed["kept"]
             if course["best"] is not None:
                 self._best = Epoch(*course["best"]), {} if resumed is None else resumed["best"]
 
@@ -142,6 +147,8 @@ class Classifier(pl.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> None:
         train, size = self.train_split, self.fit_params.batch_size
+        if self.updates.done == self.keep_step:
+            self.kept = self.arrangement.whole(self.model)
         # What is random within the network (dropout) is decided by the step, so that a resumed run draws the same.
         self._generator.manual_seed(_number(train.seed, self.updates.done, self.arrangement.world.rank))
         part = len(batch.images) / min(size, len(train.images) - self.arrangement.step_of(index) * size)
@@ -173,10 +180,10 @@ class Classifier(pl.LightningModule):
         if not row.val_loss < float("inf"):  # so put, it holds for what is no number too
             raise NotFiniteError(self.position.step - 1, row.val_loss)
         self.history.append(row)
-        if self._best is None or row.score > self._best[0].score:
+        if row.epoch >= self.counted_from and (self._best is None or row.score > self._best[0].score):
             self._best = row, self.arrangement.whole(self.updates.validated)
         patience = self.fit_params.patience
-        if patience is not None and row.epoch - self._best[0].epoch >= patience:
+        if patience is not None and self._best is not None and row.epoch - self._best[0].epoch >= patience:
             self.trainer.should_stop = True
 
     def state(self) -> dict[str, Any]:
@@ -192,7 +199,7 @@ class Classifier(pl.LightningModule):
             "history": [list(astuple(row)) for row in self.history],
             "best": None if row is None else list(astuple(row)),
         }
-        return {"course": course, "best": weights, "updates": self.arrangement.state(self.updates)}
+        return {"course": course, "best": weights, "kept": self.kept, "updates": self.arrangement.state(self.updates)}
 
     def restore_best(self) -> Epoch:
         """Give `model` the weights of its best epoch, which the first process has, and return that epoch."""

@@ -35,11 +35,11 @@ def fit_once(
     network = copy.deepcopy(module.model)
     if known is None:
         fit(module, prepared, params, settings, tracker=tracker, name=name, train_on=train_on)
-        known = {"model": module.model.state_dict(), "history": [list(astuple(row)) for row in module.history]}
+        known = {"model": module.model.state_dict(), "history": [list(astuple(row)) for row in module.history], "kept": module.kept}
         if ended is not None and world.first:
             ended.save(0, 0, known)
     network.load_state_dict(known["model"])
-    module.model, module.history = network, [Epoch(*row) for row in known["history"]]
+    module.model, module.history, module.kept = network, [Epoch(*row) for row in known["history"]], known["kept"]
 
 
 def repeated(

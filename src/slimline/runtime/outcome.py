@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from slimline import artifacts
 from slimline.core.cost import measure
@@ -40,6 +40,7 @@ class Trained:
     Args:
         name: its folder under `models/`.
         history: its training curve; empty where nothing was trained.
+        early: weights of an early step of its training, to be kept beside it.
         parity: least share of validation images on which trained and exported model must agree.
         again: the same trained from further seeds, each with its curve; they are kept beside the model, to tell luck from what it learned.
     """
@@ -51,6 +52,7 @@ class Trained:
     parity: float = FLOAT_PARITY
     extra: Mapping[str, float] = field(default_factory=dict)
     again: Sequence[tuple[nn.Module, Sequence[Epoch]]] = ()
+    early: Mapping[str, Tensor] | None = None
 
 
 def leave(stage: str, paths: Paths, settings: Settings, *trained: Trained, beside: Mapping[str, Any] | None = None) -> Made:
@@ -140,7 +142,7 @@ def _save_folder(one: Trained, model: nn.Module, target: ModelFolder, validation
                 )
         checks.append(found)
 
-    artifacts.save(target, one.manifest, model, check=check)
+    artifacts.save(target, one.manifest, model, early=one.early if model is one.model else None, check=check)
     (found,) = checks
     return found
 

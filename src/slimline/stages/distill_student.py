@@ -9,6 +9,7 @@ from slimline.artifacts import Manifest, fresh
 from slimline.data.prepared import Description, Images, describe, load_split
 from slimline.data.transfer import transfer_set
 from slimline.distillation.taught import Taught
+from slimline.errors import SlimlineError
 from slimline.params.distill import Distill
 from slimline.params.fit import Fit
 from slimline.paths import Paths
@@ -24,8 +25,11 @@ from slimline.tracking import Tracker
 class DistillStudent(Classifier):
     """A network that learns from `teacher`."""
 
-    def __init__(self, model: nn.Module, fit: Fit, loss: Spec, teacher: nn.Module, input_shape: tuple[int, int, int]) -> None:
+    def __init__(
+        self, model: nn.Module, fit: Fit, loss: Spec, teacher: nn.Module, input_shape: tuple[int, int, int], early: int | None = None
+    ) -> None:
         super().__init__(model, fit, Taught(model, teacher, loss, input_shape))
+        self.keep_step = early
 
 
 def run(params: Distill, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
@@ -35,11 +39,20 @@ def run(params: Distill, settings: Settings, paths: Paths, tracker: Tracker) -> 
     images = transfer_set(paths.prepared, params.transfer.without, unlabelled=params.transfer.unlabelled)
     teacher, told = _assisted(load_teacher(paths, manifest), params, data, images, settings, paths, tracker)
     students = repeated(
-        lambda model: DistillStudent(model, params.fit, params.loss, teacher, data.input_shape),
+        lambda model: DistillStudent(model, params.fit, params.loss, teacher, data.input_shape, params.early),
         manifest, paths.prepared, params.fit, settings, repeats=params.repeats, tracker=tracker, name="student", train_on=images,
     )  # fmt: skip
+    early = students[0].kept
+    if params.early is not None and early is None and settings.world.first:
+        raise SlimlineError(f"distill.early is {params.early}, but the training ended before that step; name an earlier one")
     first, *again = ((module.model, module.history) for module in students)
-    return leave("distill_student", paths, settings, Trained("student", manifest, *first, again=again), beside={"assistants": told} if told else {})
+    return leave(
+        "distill_student",
+        paths,
+        settings,
+        Trained("student", manifest, *first, again=again, early=early),
+        beside={"assistants": told} if told else {},
+    )
 
 
 def _manifest(model: Spec, data: Description) -> Manifest:

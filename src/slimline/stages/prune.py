@@ -1,42 +1,203 @@
-"""prune: channels removed from the student, the rest retrained."""
+"""prune: weights or channels removed from the student, the rest retrained."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import replace
 
 from torch import nn
 
 from slimline import artifacts
-from slimline.core.resized import differing
+from slimline.artifacts import Manifest
+from slimline.core.batch import Batch
+from slimline.core.cost import measure
+from slimline.core.masked import Mask, masked, masked_layers, set_masks, settle
+from slimline.data.batches import Ordered
+from slimline.data.prepared import Images, load_split
+from slimline.errors import SlimlineError
+from slimline.params.fit import Fit
 from slimline.params.prune import Prune as PruneParams
 from slimline.paths import Paths
-from slimline.pruning import CRITERIA
-from slimline.pruning.channels import cut_channels
+from slimline.pruning import CRITERIA, GRANULARITIES, SCHEDULES, TARGETS
+from slimline.pruning.plan import Cut, Granularity, Plan
+from slimline.pruning.schedule import Course, Schedule, Share
+from slimline.pruning.target import Scales, Target
 from slimline.registry import build
-from slimline.runtime.classifier import Classifier
+from slimline.runtime.classifier import Classifier, Epoch
 from slimline.runtime.fit import fit
-from slimline.runtime.outcome import Trained, leave
+from slimline.runtime.once import Under, fit_once
+from slimline.runtime.outcome import Trained, accuracy, leave
 from slimline.runtime.settings import Made, Settings
 from slimline.runtime.teacher import load_teacher, recovery
 from slimline.tracking import Tracker
+
+CALIBRATION_BATCH = 256
 
 
 class Prune(Classifier):
     """Retrains what is left of a network, under the teacher where the parameters say so."""
 
-    def __init__(self, model: nn.Module, params: PruneParams, teacher: nn.Module, input_shape: tuple[int, int, int]) -> None:
-        assert params.fit is not None
-        super().__init__(model, params.fit, recovery(model, params.fit, params.loss, teacher, input_shape))
+    def __init__(self, model: nn.Module, params: PruneParams, how: Fit, teacher: nn.Module, input_shape: tuple[int, int, int]) -> None:
+        super().__init__(model, how, recovery(model, how, params.loss, teacher, input_shape))
+
+
+class GradualPrune(Prune):
+    """Masks ever more of the network while it trains.
+
+    Args:
+        decide: from the network as it is and the part of the training that is done to its new masks.
+        every: steps between two cuts.
+        end: part of the training at whose end all is gone.
+    """
+
+    def decide_by(self, decide: Callable[[nn.Module, float], dict[str, Mask]], every: int, end: float) -> None:
+        self._decide, self._every, self._end = decide, every, end
+
+    @property
+    def last_cut(self) -> int:
+        """The step after which all is gone."""
+        return max(math.ceil(self._end * self.updates.steps), 1)
+
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        self.counted_from = (self.last_cut - 1) // len(self.train_split)
+
+    def training_step(self, batch: Batch, index: int) -> None:
+        super().training_step(batch, index)
+        done = self.updates.done
+        if done == self.last_cut or (done < self.last_cut and done % self._every == 0):
+            masks = self._decide(self.model, done / self.last_cut * self._end)
+            set_masks(self.model, masks)
+            set_masks(self.updates.validated, masks)
+
+
+class Recovery(Course):
+    """The course of a stage: it scores, cuts and trains.
+
+    Args:
+        student: the network before anything is pruned.
+        manifest: its own.
+    """
+
+    def __init__(self, params: PruneParams, settings: Settings, paths: Paths, tracker: Tracker, manifest: Manifest, student: nn.Module) -> None:
+        self.params, self.settings, self.paths, self.tracker = params, settings, paths, tracker
+        self.manifest, self.student = manifest, student
+        train = load_split(paths.prepared, "train")
+        self._calibration = Ordered(Images(train.pixels[: params.calibration], train.labels[: params.calibration]), CALIBRATION_BATCH)
+        validation = load_split(paths.prepared, "validation")
+        self.granularity: Granularity = build(GRANULARITIES, params.granularity, student, manifest.input_shape)
+        scales = Scales(student, manifest.input_shape, self._packed_bytes, lambda model: accuracy(model, validation))
+        self.target: Target = build(TARGETS, params.target, scales)
+        self.accuracy = scales.accuracy
+        self.history: list[Epoch] = []
+        self.obtained: dict[str, float] = {}
+        self._cuts: list[Cut] = []
+        self._final: float | None = None
+        self._rounds = 0
+
+    def described(self, pruned: nn.Module) -> Manifest:
+        """The manifest of what the student has become."""
+        return self.manifest.after(self.granularity.form, self.granularity.record(artifacts.fresh(self.manifest), pruned))
+
+    def _packed_bytes(self, model: nn.Module) -> int:
+        return len(artifacts.packed(self.described(model), model))
+
+    def plan(self, model: nn.Module) -> Plan:
+        return self.granularity.plan(model, build(CRITERIA, self.params.criterion, model, self._calibration))
+
+    def decided(self, model: nn.Module, share: Share | None) -> tuple[Plan, int]:
+        """The units of `model`, and how many of them go."""
+        plan = self.plan(model)
+        if share is None:
+            return plan, self.target.count(plan, model)
+        return plan, min(max(math.floor(share(self._in_the_end()) * plan.units), plan.gone), plan.most)
+
+    def _in_the_end(self) -> float:
+        """The share of the student's units that the target takes, as far as the student itself can tell."""
+        if self._final is None:
+            plan = self.plan(self.student)
+            self._final = self.target.count(plan, self.student) / plan.units
+        return self._final
+
+    def cut(self, model: nn.Module, share: Share | None) -> nn.Module:
+        plan, count = self.decided(model, share)
+        cut = plan.cut(count)
+        pruned = cut(model)
+        self._cuts.append(cut)
+        if share is None:
+            self._note(plan, count, pruned)
+            self.obtained["prune/accuracy_cut"] = self.accuracy(pruned)
+        return pruned
+
+    def _note(self, plan: Plan, count: int, pruned: nn.Module) -> None:
+        shape = self.manifest.input_shape
+        before = measure(self.student, shape)
+        self.obtained = {
+            "prune/asked": self.target.asked,
+            "prune/obtained": self.target.obtained(plan, count, pruned),
+            "prune/removed": plan.fraction(count),
+            "prune/removed_params": 1 - plan.params(count) / before.params,
+            "prune/removed_macs": 1 - measure(pruned, shape).macs / before.macs,
+            "prune/accuracy_before": self.accuracy(self.student),
+        }
+
+    def retrained(self, model: nn.Module, *, epochs: int | None = None) -> nn.Module:
+        if self.params.fit is None:
+            return model
+        how = self.params.fit if epochs is None else self.params.fit.model_copy(update={"epochs": epochs})
+        module = Prune(model, self.params, how, self._teacher(), self.manifest.input_shape)
+        return self._trained(module, how, last=epochs is None)
+
+    def rewound(self, model: nn.Module) -> nn.Module:
+        early = artifacts.load_early(self.paths.model("student"), self.student)
+        for cut in self._cuts:
+            early = cut(early)
+        return early
+
+    def retrained_while_cut(self, model: nn.Module, share: Callable[[float, float], float], *, every: int, end: float) -> nn.Module:
+        hardware, how = self.settings.hardware, self.params.fit
+        assert how is not None  # the schema has seen to it
+        if self.granularity.form != "masked":
+            raise SlimlineError("prune.schedule gradual changes masks within a training; the shapes of channels cannot change there: take iterative")
+        if not self.settings.world.alone and (hardware.strategy["name"] != "ddp" or how.synchrony is not None):  # type: ignore[index]
+            raise SlimlineError("prune.schedule gradual needs the whole network in each process: make hardware.strategy ddp and fit.synchrony null")
+        model = masked(model, self.granularity.record(model, model))
+
+        def decide(now: nn.Module, done: float) -> dict[str, Mask]:
+            now = copy.deepcopy(now).cpu().float()
+            plan, count = self.decided(now, None if done >= end else lambda final: share(final, done))
+            pruned = plan.cut(count)(now)
+            return {name: Mask(layer.mask) for name, layer in masked_layers(pruned).items()}
+
+        module = GradualPrune(model, self.params, how, self._teacher(), self.manifest.input_shape)
+        module.decide_by(decide, every, end)
+        pruned = self._trained(module, how)
+        plan = self.plan(pruned)
+        self._note(plan, plan.gone, pruned)
+        return pruned
+
+    def _teacher(self) -> nn.Module:
+        return load_teacher(self.paths, self.manifest)
+
+    def _trained(self, module: Prune, how: Fit, *, last: bool = True) -> nn.Module:
+        """The network of `module`, trained; rounds before the last are not repeated when the stage is killed after them."""
+        if last:
+            fit(module, self.paths.prepared, how, self.settings, tracker=self.tracker, name="pruned")
+        else:
+            self._rounds += 1
+            name = f"pruned_round_{self._rounds}"
+            fit_once(module, self.paths.prepared, how, self.settings, tracker=Under(self.tracker, name), name=name)
+        settle(module.model)
+        self.history += [replace(row, epoch=row.epoch + len(self.history)) for row in module.history]
+        return module.model
 
 
 def run(params: PruneParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
     """Write `models/pruned/`, its curve and `metrics/prune.json`."""
     manifest, student = artifacts.load(paths.model("student"))
-    before = sum(p.numel() for p in student.parameters())
-    scores = build(CRITERIA, params.criterion, student)
-    pruned = cut_channels(student, scores, manifest.input_shape, amount=params.amount, layer_limit=params.layer_limit, multiple_of=params.multiple_of)
-    removed = 1 - sum(p.numel() for p in pruned.parameters()) / before
-    manifest = manifest.after("resized", differing(artifacts.fresh(manifest), pruned))
-    history = []
-    if params.fit is not None:
-        module = Prune(pruned, params, load_teacher(paths, manifest), manifest.input_shape)
-        fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="pruned")
-        pruned, history = module.model, module.history
-    extra = {"prune/asked": params.amount, "prune/obtained": removed}
-    return leave("prune", paths, settings, Trained("pruned", manifest, pruned, history, extra=extra))
+    recovery = Recovery(params, settings, paths, tracker, manifest, student)
+    schedule: Schedule = build(SCHEDULES, params.schedule)
+    pruned = schedule.run(recovery, student)
+    recovery.target.check(pruned)
+    trained = Trained("pruned", recovery.described(pruned), pruned, recovery.history, extra=recovery.obtained)
+    return leave("prune", paths, settings, trained)

@@ -1,0 +1,1 @@
+"""Schedules, one file each; the table is in `slimline.pruning`."""

@@ -1,0 +1,1 @@
+"""Targets, one file each; the table is in `slimline.pruning`."""
