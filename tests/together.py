@@ -51,7 +51,7 @@ class Result:
 
 
 def train(folder: Path, prepared: Path, ranks: int, *, model: Mapping[str, Any], fit: Mapping[str, Any], **more: Any) -> Result:
-    """Train in `ranks` processes, as `model`, `fit` and `more` (`hardware`, `taught`, `stop_after` with `stopped_rank`) say.
+    """Train in `ranks` processes, as `model`, `fit` and `more` (`hardware`, `taught`, `stop_after` or `stop_in_validation` with `stopped_rank`) say.
 
     Raises:
         AssertionError: a process failed, with what all of them printed.
@@ -128,6 +128,19 @@ class Stopping(Objective):
         return self.objective(batch, network)
 
 
+def stop_in_validation(model: nn.Module, at: int) -> None:
+    """Have `model` raise SIGTERM in its own process when it is asked in eval mode for the `at`-th time."""
+    asked = 0
+
+    def hear(network: nn.Module, _inputs: object) -> None:
+        nonlocal asked
+        asked += not network.training
+        if asked == at and not network.training:
+            os.kill(os.getpid(), 15)
+
+    model.register_forward_pre_hook(hear)
+
+
 def main(folder: Path) -> None:
     task = json.loads((folder / "task.json").read_text())
     torch.set_num_threads(1)
@@ -150,6 +163,8 @@ def main(folder: Path) -> None:
         objective = Taught(model, made(task["taught"]["model"]), task["taught"]["loss"], shape)
     if "stop_after" in task and world.rank == task["stopped_rank"]:
         objective = Stopping(objective, task["stop_after"])
+    if "stop_in_validation" in task and world.rank == task["stopped_rank"]:
+        stop_in_validation(model, task["stop_in_validation"])
     module = Classifier(model, params, objective)
     fit(module, Path(task["prepared"]), params, settings, tracker=MemoryTracker(), name="training")
     curve = [[row.train_loss, row.val_loss, row.val_accuracy] for row in module.history]

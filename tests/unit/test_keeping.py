@@ -51,9 +51,9 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 
 
-def stopped_and_resumed(folder: Path, prepared: Path, way: dict[str, Any], stopped: int) -> together.Result:
+def stopped_and_resumed(folder: Path, prepared: Path, way: dict[str, Any], stopped: int, *, at: dict[str, int] | None = None) -> together.Result:
     task = {"model": {"name": "together:Plain"}, "fit": FIT, **way}
-    processes = together.start(folder, prepared, 2, **task, stop_after=8, stopped_rank=stopped)
+    processes = together.start(folder, prepared, 2, **task, **(at or {"stop_after": 8}), stopped_rank=stopped)
     texts = [process.communicate(timeout=120)[0] for process in processes]
     assert all("stopped by SIGTERM" in text for text in texts), "\n".join(texts)
     (kept,) = (folder / "checkpoints").rglob("*.checkpoint")
@@ -78,10 +78,25 @@ def test_a_signal_to_one_of_two_processes_stops_both_with_a_checkpoint_and_they_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stopped", [0, 1])
-def test_a_stopped_parameter_server_s_weights_and_claims_go_on(stopped: int, prepared: Path, tmp_path: Path) -> None:
-    """The order of events decides what is learned, so there are no bytes to compare: but all parts of all batches are used."""
-    resumed = stopped_and_resumed(tmp_path, prepared, {"fit": {**FIT, "synchrony": {"name": "asynchronous"}}}, stopped)
+@pytest.mark.parametrize("way", ["ddp", "everyday_local_sgd"])
+def test_a_signal_in_the_last_validation_leaves_a_checkpoint_and_they_go_on_to_the_same_bytes(way: str, prepared: Path, tmp_path: Path) -> None:
+    task = {"model": {"name": "together:Plain"}, "fit": FIT, **WAYS[way]}
+    undisturbed = together.train(tmp_path / "undisturbed", prepared, 2, **task)
+    resumed = stopped_and_resumed(tmp_path / "stopped", prepared, WAYS[way], 1, at={"stop_in_validation": FIT["epochs"]})
+    assert resumed.curves == undisturbed.curves
+    assert all(torch.equal(resumed.states[1][name], tensor) for name, tensor in undisturbed.states[1].items())
+
+
+STILL = {**FIT, "optimizer": {"name": "sgd", "lr": 1e-12}, "synchrony": {"name": "asynchronous"}}
+"""The order of events decides what is learned, so there are no bytes to compare; where nothing is learned, losses are."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stopped", "at"), [(0, {"stop_after": 8}), (1, {"stop_after": 8}), (0, {"stop_in_validation": 1})])
+def test_a_stopped_parameter_server_s_weights_and_claims_go_on(stopped: int, at: dict[str, int], prepared: Path, tmp_path: Path) -> None:
+    resumed = stopped_and_resumed(tmp_path, prepared, {"fit": STILL}, stopped, at=at)
+    losses = [row[0] for row in resumed.curves[0]]
+    assert losses == pytest.approx([losses[0]] * FIT["epochs"], rel=5e-3), "each epoch counts each of its parts once"
     (parts,) = {sum(report["staleness"].values()) for report in resumed.reports}
     assert parts == 2 * FIT["epochs"] * -(-describe(prepared).counts["train"] // FIT["batch_size"]), "no part is lost, none used twice"
     assert resumed.curves[0] == resumed.curves[1]

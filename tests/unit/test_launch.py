@@ -128,6 +128,26 @@ def test_a_signal_to_one_of_them_leaves_the_others_the_time_to_end_in_an_orderly
     assert (code, said) == (143, ["kept"])
 
 
+def test_what_one_of_them_refuses_while_all_are_asked_to_end_is_told_too() -> None:
+    body = """
+from slimline.errors import SlimlineError
+from slimline.runtime.refusal import refusing
+def hear(*_):
+    with refusing():
+        raise SlimlineError("no space for the checkpoint")
+signal.signal(signal.SIGTERM, hear)
+say("up", os.getpid())
+time.sleep(60)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", LAUNCH, "1", PROGRAM + body], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    up(process, 1)
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=30)
+    assert (process.returncode, told.splitlines()) == (143, ["slimline: no space for the checkpoint"])
+
+
 def test_one_that_does_not_heed_a_signal_is_killed() -> None:
     process = start(2, "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nsay('up', os.getpid())\ntime.sleep(60)")
     processes = up(process, 2)

@@ -195,7 +195,7 @@ class Classifier(pl.LightningModule):
         row, weights = self._best or (None, {})
         course = {
             "position": [self.position.epoch, self.position.step],
-            "losses": self.arrangement.everyones(self._losses.look()),
+            "losses": self.arrangement.losses(self._losses.look()),
             "history": [list(astuple(row)) for row in self.history],
             "best": None if row is None else list(astuple(row)),
         }

@@ -1,6 +1,5 @@
 """One way to train, for every stage."""
 
-import time
 from pathlib import Path
 
 import torch
@@ -19,7 +18,6 @@ from slimline.runtime.keeping import Keeper
 from slimline.runtime.losses import NotFiniteError
 from slimline.runtime.parallel import STRATEGIES, SYNCHRONY
 from slimline.runtime.parallel.arrangement import READS_LAYERS, Arrangement
-from slimline.runtime.refusal import LATER
 from slimline.runtime.settings import Settings
 from slimline.runtime.stopping import STOP
 from slimline.runtime.trainer import trainer
@@ -27,9 +25,6 @@ from slimline.tracking import Tracker, flattened
 
 EVALUATION_BATCH = 512
 """Images a call in validation; it changes no result, only memory."""
-
-LOST = ("gloo", "NCCL", "Connection", "Broken pipe", "timed out", "Timed out")
-"""What torch writes when another process does not answer any more."""
 
 
 def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, tracker: Tracker, name: str, train_on: Images | None = None) -> Epoch:
@@ -140,11 +135,4 @@ def _explained(error: Exception, settings: Settings, *, served: bool) -> Slimlin
         return SlimlineError(f"the device has no memory left ({text[:120]}); lower fit.batch_size, or cut the network (hardware.strategy)")
     if "does not have a deterministic implementation" in text:
         return SlimlineError(f"{text[:160]}; replace that operation in the network: slimline trains repeatably alone")
-    if not served and (settings.world.alone or not any(word in text for word in LOST)):
-        return None
-    other = "the parameter server" if served else "another one"
-    time.sleep(2 * LATER)  # the other one's own message comes first, and whoever started both ends this one
-    return SlimlineError(
-        f"process {settings.world.rank} of {settings.world.ranks} lost touch with {other} ({text[:120]}); see that one's message, and run "
-        "again: the stage goes on from its last checkpoint"
-    )
+    return settings.world.lost(text, "the parameter server") if served else settings.world.lost_touch(text)

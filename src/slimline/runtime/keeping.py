@@ -34,8 +34,8 @@ class Keeper(pl.Callback):
         # Lightning's own handler of SIGTERM, set a moment ago, exits with 0 from a validation and has processes exchange at different places.
         STOP.listen_again()
         shown = pl_module.arrangement.world.first and sys.stderr.isatty() and "CI" not in os.environ
-        updates, several = pl_module.updates, pl_module.arrangement.updates_a_step
-        self._bar = tqdm(total=updates.steps * several, initial=updates.done, desc=self.name, unit="step", disable=not shown, dynamic_ncols=True)
+        updates, total = pl_module.updates, pl_module.updates.steps * pl_module.arrangement.updates_a_step
+        self._bar = tqdm(total=total, initial=updates.done, desc=self.name, unit="step", disable=not shown, dynamic_ncols=True)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         if batch is None:  # a step that was made before
@@ -81,6 +81,9 @@ class Keeper(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, Classifier)
+        # There is nothing left that a checkpoint could save, but all are to end alike.
+        if pl_module.arrangement.meet(0 if STOP.signum is None else END) == END:
+            raise Stopped(STOP.signum or 15)
         pl_module.arrangement.settle()
         self._bar.close()
 

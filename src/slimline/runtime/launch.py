@@ -69,7 +69,10 @@ def run_together(command: Sequence[str], ranks: int) -> int:
         _send(processes, signal.SIGKILL)
         for process in processes:
             process.wait()
+    refusals = _heard(told)
     if heard:
+        for line in refusals[:1]:
+            print(f"slimline: {line}", file=sys.stderr, flush=True)
         return 128 + heard[0]
     for rank, code in failed:
         if code < 0:
@@ -78,7 +81,7 @@ def run_together(command: Sequence[str], ranks: int) -> int:
                 f"process {rank} of {ranks} was killed by {name} (SIGKILL: perhaps for memory); all were ended; run again, and the stage goes on "
                 "from its last checkpoint"
             )
-    if refusals := _heard(told):
+    if refusals:
         raise SlimlineError(refusals[0])
     return failed[0][1]
 

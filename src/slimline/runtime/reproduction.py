@@ -47,8 +47,9 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
         )
         told = False
         deadline = float("inf")
-        while process.poll() is None or (told and _lives(process.pid)):
-            if heard and not told:
+        while process.poll() is None or _lives(process.pid):
+            # Stages that have lost DVC end by themselves too, but later.
+            if not told and (heard or process.poll() is not None):
                 told, deadline = True, time.monotonic() + GRACE + 1
                 _tell(process.pid, signal.SIGINT)
             if time.monotonic() > deadline:
@@ -58,7 +59,7 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
         code = process.wait()
         while _lives(process.pid):
             time.sleep(POLL)
-        return 128 + heard[0] if heard else code
+        return 128 + heard[0] if heard else 128 - code if code < 0 else code
 
 
 def _end_with_parent() -> None:

@@ -5,7 +5,9 @@ MASTER_PORT where they meet. Whoever sets these may start them: `runtime.launch`
 """
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,12 +17,17 @@ import torch.distributed as dist
 from torch import Tensor
 
 from slimline.errors import SlimlineError
+from slimline.runtime.refusal import LATER
 
 JOINING = timedelta(seconds=120)
 """How long processes wait for each other at the start."""
 
 WORKING = timedelta(minutes=30)
 """How long they wait for each other later: the first one may write files, and measure, meanwhile. One that died is noticed at once."""
+
+
+LOST = ("gloo", "NCCL", "Connection", "Broken pipe", "timed out", "Timed out")
+"""What torch writes when another process does not answer any more."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +95,34 @@ class World:
             advice = "free the port or set another MASTER_PORT" if "EADDRINUSE" in reason else "see whether all of them were started and reach it"
             raise SlimlineError(f"process {self.rank} of {self.ranks} could not meet the others at {place} ({reason}); {advice}") from error
 
+    def lost(self, text: str, other: str = "another one") -> SlimlineError:
+        """What to say of `other`, which does not answer any more; a moment later, as its own message is to come first."""
+        time.sleep(2 * LATER)
+        return SlimlineError(
+            f"process {self.rank} of {self.ranks} lost touch with {other} ({text[:120]}); see that one's message, and run again: the stage "
+            "goes on from its last checkpoint"
+        )
+
+    def lost_touch(self, text: str) -> SlimlineError | None:
+        """The same, if `text` is what torch writes of another process that does not answer."""
+        return None if self.alone or not any(word in text for word in LOST) else self.lost(text)
+
+    @contextmanager
+    def _in_touch(self) -> Iterator[None]:
+        """
+        Raises:
+            SlimlineError: another process has ended meanwhile.
+        """
+        try:
+            yield
+        except RuntimeError as error:
+            raise self.lost_touch(" ".join(str(error).split())) or error from error
+
     def summed(self, values: Tensor) -> Tensor:
         """The sum of everyone's `values`, in place."""
         if not self.alone:
-            dist.all_reduce(values)
+            with self._in_touch():
+                dist.all_reduce(values)
         return values
 
     def firsts(self, value: Any) -> Any:
@@ -99,7 +130,8 @@ class World:
         if self.alone:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        with self._in_touch():
+            dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def gathered(self, value: Any) -> list[Any]:
@@ -107,7 +139,8 @@ class World:
         if self.alone:
             return [value]
         values: list[Any] = [None] * self.ranks
-        dist.gather_object(value, values if self.first else None)
+        with self._in_touch():
+            dist.gather_object(value, values if self.first else None)
         return values if self.first else []
 
     def everyones(self, value: Any) -> list[Any]:
@@ -115,7 +148,8 @@ class World:
         if self.alone:
             return [value]
         values: list[Any] = [None] * self.ranks
-        dist.all_gather_object(values, value)
+        with self._in_touch():
+            dist.all_gather_object(values, value)
         return values
 
     def scattered(self, values: list[Any]) -> Any:
@@ -123,7 +157,8 @@ class World:
         if self.alone:
             return values[0]
         box = [None]
-        dist.scatter_object_list(box, values if self.first else None)
+        with self._in_touch():
+            dist.scatter_object_list(box, values if self.first else None)
         return box[0]
 
 

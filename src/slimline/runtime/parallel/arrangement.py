@@ -134,8 +134,7 @@ class Arrangement:
         return int(wishes)
 
     def settle(self) -> None:
-        """Wait for what is still under way between the processes."""
-        self._known()
+        """Training is over, and the processes have met."""
 
     def equalize(self, updates: Updates) -> None:
         """Before a validation: what the processes hold of the same network becomes the same."""
@@ -151,9 +150,9 @@ class Arrangement:
         """What `model` answers; None where another process has the answer."""
         return model(images)
 
-    def everyones(self, value: float) -> list[float]:
-        """Each process's `value` in the order of ranks, for a checkpoint."""
-        return self.world.everyones(value)
+    def losses(self, own: float) -> list[float]:
+        """The sum of each process's losses in the order of ranks, for a checkpoint; the first process's answer counts."""
+        return self.world.gathered(own)
 
     def state(self, updates: Updates) -> dict[str, Any]:
         """What a checkpoint needs of all processes, for the first one."""

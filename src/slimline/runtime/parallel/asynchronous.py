@@ -43,7 +43,7 @@ class Asynchronous(Arrangement):
         self._version = 0
         self._ticket = 0
         self._agreed = 0
-        self._tickets = 0
+        self._parts = 0
 
     def begin(self, updates: Updates, network: nn.Module, objective: Objective) -> None:
         self._updates = updates
@@ -65,7 +65,7 @@ class Asynchronous(Arrangement):
         at_once(self._server)
         if self.world.first:
             self._ask(LOAD, {"vector": vector(updates.parameters).cpu()})
-            self._ask(OPEN, self._tickets)
+            self._ask(OPEN, self._parts)
         self._everyone()
         self._pull()
 
@@ -80,7 +80,7 @@ class Asynchronous(Arrangement):
 
     def open(self, tickets: int) -> None:
         """An epoch of so many parts begins."""
-        self._tickets = tickets
+        self._parts = tickets
 
     def step_of(self, index: int) -> int:
         self._ticket = self._claimed.popleft()
@@ -91,7 +91,8 @@ class Asynchronous(Arrangement):
         backward(loss if weight == 1.0 else loss * weight)
         gradient = vector(p.grad if p.grad is not None else torch.zeros_like(p) for p in updates.parameters)
         updates.optimizer.zero_grad()
-        self._take(self._ask(PUSH, (self._version, self._ticket, gradient.cpu())))
+        part = float(loss) * weight / self.world.ranks
+        self._take(self._ask(PUSH, (self._version, self._ticket, part, gradient.cpu())))
         return loss.detach()
 
     def agree(self, wish: int) -> int:
@@ -104,15 +105,16 @@ class Asynchronous(Arrangement):
     def equalize(self, updates: Updates) -> None:
         self._everyone()
         if self.world.first:
-            self._ask(OPEN, self._tickets)
+            self._ask(OPEN, self._parts)
         self._pull()
         if updates.average is not None:  # the server averages weights; statistics of batch norms it has none
             for average, value in zip(updates.average.module.buffers(), updates.model.buffers(), strict=True):
                 average.copy_(value)
         self.share_buffers(updates)
 
-    def everyones(self, value: float) -> list[float]:
-        return [value] * self.world.ranks  # nobody waits for the others to tell theirs: the first one's stands for them
+    def losses(self, own: float) -> list[float]:
+        # Nobody waits for the others to tell theirs: the server knows the sum, and it does not matter whose share of it is whose.
+        return [self._ask(STATE, None)["loss"] / self.world.ranks] * self.world.ranks if self.world.first else []
 
     def state(self, updates: Updates) -> dict[str, Any]:
         return {**updates.state(), "server": self._ask(STATE, None)} if self.world.first else {}

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated, Any
 
+import torch.distributed as dist
 from pydantic import Field
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.post_localSGD_hook import PostLocalSGDState, post_localSGD_hook
@@ -59,5 +60,10 @@ class LocalSgd(Gathering, Ddp):
         super().equalize(updates)
 
     def _average(self, weights: Iterable[Tensor]) -> None:
+        # Against the first one's: so an average of equal weights is these weights to the bit, for any number of processes, and one more
+        # after a checkpoint changes nothing.
         weights = list(weights)
-        spread(self.world.summed(vector(weights)) / self.world.ranks, weights)
+        own = vector(weights)
+        first = own.clone()
+        dist.broadcast(first, src=0)
+        spread(first + self.world.summed(own - first) / self.world.ranks, weights)

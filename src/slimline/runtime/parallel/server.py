@@ -56,9 +56,11 @@ class Server:
         optimizer = build(OPTIMIZERS, fit.optimizer, settings)
         # It applies gradients that others compute, so any objective without parameters will do.
         self.updates = Updates(self.weights, LabelsAlone(0.0), optimizer, fit.model_copy(update={"compile": False}), updates, torch.device("cpu"))
+        self.opened = 0
         self.left: deque[int] = deque()
         self.claimed: set[int] = set()  # and not yet pushed
         self.wish = 0
+        self.loss = 0.0  # of the epoch's parts
         self.staleness: Counter[int] = Counter()
 
     def answer(self, what: str, content: Any) -> Any:
@@ -80,8 +82,9 @@ class Server:
         moved = None if average is None else vector(average.module.parameters())
         return self.updates.done, self.wish, vector(self.updates.parameters), moved
 
-    def _push(self, content: tuple[int, int, Tensor]) -> tuple[int, int, Tensor, Tensor | None]:
-        version, ticket, gradient = content
+    def _push(self, content: tuple[int, int, float, Tensor]) -> tuple[int, int, Tensor, Tensor | None]:
+        version, ticket, loss, gradient = content
+        self.loss += loss
         self.staleness[self.updates.done - version] += 1
         self.claimed.discard(ticket)
         offset = 0
@@ -96,18 +99,21 @@ class Server:
         return self.wish
 
     def _claim(self, _content: None) -> int | None:
+        if self.opened:
+            self.left, self.claimed, self.loss, self.opened = deque(range(self.opened)), set(), 0.0, 0
         if not self.left:
             return None
         self.claimed.add(ticket := self.left.popleft())
         return ticket
 
     def _open(self, tickets: int) -> None:
-        self.left, self.claimed = deque(range(tickets)), set()
+        # With the first claim, not before: a checkpoint of the validation between two epochs is one of the epoch that has ended.
+        self.opened = tickets
 
     def _state(self, _content: None) -> dict[str, Any]:
         # What is claimed and not yet pushed is lost with who has claimed it, and is to be done again.
         left = [*sorted(self.claimed), *self.left]
-        return {"updates": self.updates.state(), "left": left, "staleness": dict(self.staleness)}
+        return {"updates": self.updates.state(), "left": left, "loss": self.loss, "staleness": dict(self.staleness)}
 
     def _load(self, content: dict[str, Any]) -> None:
         """The state of an earlier server, or the weights to begin with."""
@@ -115,7 +121,8 @@ class Server:
             spread(content["vector"], self.updates.parameters)
             return
         self.updates.load(content["updates"])
-        self.left, self.claimed, self.staleness = deque(content["left"]), set(), Counter(content["staleness"])
+        self.opened, self.left, self.claimed = 0, deque(content["left"]), set()
+        self.loss, self.staleness = content["loss"], Counter(content["staleness"])
 
     def _report(self, _content: None) -> dict[int, int]:
         return dict(sorted(self.staleness.items()))
