@@ -88,6 +88,17 @@ def test_the_teacher_takes_part_in_recovery(stage: str, copy_of_chain: Copy, cha
     assert alone.paths.model(name).weights.read_bytes() != chain.paths.model(name).weights.read_bytes()
 
 
+@pytest.mark.parametrize(("stage", "name"), [pytest.param("prune", "pruned", marks=pytest.mark.slow), ("quantize", "quantized")])
+def test_a_compressed_network_recovers_by_its_layers_too_and_what_that_takes_is_not_in_its_file(
+    stage: str, name: str, copy_of_chain: Copy, chain: Chain
+) -> None:
+    loss = {"name": "sum", "terms": [[1.0, {"name": "labels"}], [0.1, {"name": "hint"}], [0.1, {"name": "contrastive"}]]}
+    layered = copy_of_chain().run(stage, **{stage: {"loss": loss}})
+    before, after = (load_file(one.paths.model(name).weights) for one in (chain, layered))
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(tensor, after[key]) for key, tensor in before.items())
+
+
 def test_quantization_leaves_weights_of_8_bits(chain: Chain) -> None:
     state = load_file(chain.paths.model("quantized").weights)
     layers = quantized_layers(model(chain, "quantized"))

@@ -145,7 +145,8 @@ class Recovery(Course):
         if self.params.fit is None:
             return model
         how = self.params.fit if epochs is None else self.params.fit.model_copy(update={"epochs": epochs})
-        module = Prune(model, self.params, how, self._teacher(), self.manifest.input_shape)
+        # What a loss has to learn itself starts from the seed, whatever was built before.
+        module = self.settings.seeded(Prune, model, self.params, how, self._teacher(), self.manifest.input_shape)
         return self._trained(module, how, last=epochs is None)
 
     def rewound(self, model: nn.Module) -> nn.Module:
@@ -169,7 +170,7 @@ class Recovery(Course):
             pruned = plan.cut(count)(now)
             return {name: Mask(layer.mask) for name, layer in masked_layers(pruned).items()}
 
-        module = GradualPrune(model, self.params, how, self._teacher(), self.manifest.input_shape)
+        module = self.settings.seeded(GradualPrune, model, self.params, how, self._teacher(), self.manifest.input_shape)
         module.decide_by(decide, every, end)
         pruned = self._trained(module, how)
         plan = self.plan(pruned)

@@ -50,7 +50,8 @@ def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Track
     extra = {"val/accuracy_calibrated": accuracy(model, load_split(paths.prepared, "validation"))}
     history = []
     if params.fit is not None:
-        module = Quantize(model, params, load_teacher(paths, manifest), manifest.input_shape)
+        # What a loss has to learn itself starts from the seed, whatever was built before.
+        module = settings.seeded(Quantize, model, params, load_teacher(paths, manifest), manifest.input_shape)
         fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="quantized")
         model, history = module.model, module.history
     # Numbers of 64 bits are those that were trained in whatever precision `fit` has.
