@@ -56,7 +56,7 @@ LOSSES: dict[str, dict[str, Any] | None] = {
     "similarity": beside_labels(3000.0, "similarity"),
     "contrastive": beside_labels(0.8, "contrastive"),
 }
-"""Weights as in the papers, fixed before any result was seen; the last maps have 4×4 pixels."""
+"""Weights as in the papers (a hint's, which hangs on the size of features, is 1), not tuned; the last maps have 4×4 pixels."""
 
 
 def measure(archive: Path, home: Path, seeds: int, epochs: int | None) -> None:

@@ -56,10 +56,15 @@ def test_two_processes_follow_the_curve_of_one_and_where_they_divide_the_network
 
 
 @pytest.mark.slow
-def test_a_loss_that_compares_layers_and_learns_itself_follows_the_same_curve_in_two_processes(prepared: Path, tmp_path: Path) -> None:
-    loss = {"name": "sum", "terms": [[1.0, {"name": "labels"}], [0.5, {"name": "hint"}]]}
-    taught = {"model": {**together.PLAIN, "width": 16}, "loss": loss}
-    one, two = (together.train(tmp_path / str(ranks), prepared, ranks, model=together.PLAIN, fit=together.STEADY, taught=taught) for ranks in (1, 2))
+@pytest.mark.parametrize(("strategy", "loss"), [("ddp", "hint"), ("ddp", "attention"), ("fsdp", "attention")])
+def test_a_loss_that_compares_layers_follows_the_same_curve_in_two_processes(strategy: str, loss: str, prepared: Path, tmp_path: Path) -> None:
+    terms = [[1.0, {"name": "labels"}], [0.5, {"name": loss}]]
+    taught = {"model": {**together.PLAIN, "width": 16}, "loss": {"name": "sum", "terms": terms}}
+    hardware = {"strategy": {"name": strategy}}
+    one, two = (
+        together.train(tmp_path / str(ranks), prepared, ranks, model=together.PLAIN, fit=together.STEADY, taught=taught, hardware=hardware)
+        for ranks in (1, 2)
+    )
     for curve in two.curves:
         np.testing.assert_allclose(curve, one.curves[0], rtol=1e-9)
 
