@@ -35,7 +35,7 @@ COMMON = {
     "weight_decay": 0.02,
     "augment": [{"name": "flip"}, {"name": "shift", "pixels": 2}],
 }
-TEACHER_EPOCHS, STUDENT_EPOCHS = 25, 20
+TEACHER_EPOCHS, STUDENT_EPOCHS = 20, 16
 VIEWS = {"views": 5}
 """All students alike see the images in five ways, so that what a teacher says of them can be computed once."""
 
