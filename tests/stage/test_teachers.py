@@ -18,6 +18,7 @@ from slimline.errors import SlimlineError
 from slimline.params.distill import Distill
 from slimline.params.file import load
 from slimline.params.hardware import Hardware
+from slimline.params.quantize import Quantize
 from slimline.params.teacher import Teacher
 from slimline.paths import Paths
 from slimline.report.words import EFFECTS
@@ -207,3 +208,27 @@ def test_smoothed_labels_of_an_assistant_are_refused(chain: Chain) -> None:
     block = load(chain.paths.params).blocks["distill"]
     with pytest.raises(ValueError, match="label_smoothing"):
         Distill.model_validate({**block.model_dump(), "assistants": ({"fit": {**SHORT, "label_smoothing": 0.1}},)})
+
+
+LAYERS = {"name": "sum", "terms": ((1.0, {"name": "soft_hard", "temperature": 4.0, "alpha": 0.9}), (10.0, {"name": "attention"}))}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "name"), [("prune", "pruned"), ("quantize", "quantized")])
+def test_cut_and_quantized_networks_learn_from_the_teachers_layers_too(stage: str, name: str, copy_of_chain: Copy, together: Chain) -> None:
+    """From one teacher, and from an ensemble."""
+    for chain in (copy_of_chain(), together):
+        logits = chain.run(stage).paths.model(name).weights.read_bytes()
+        assert chain.run(stage, **{stage: {"loss": LAYERS}}).paths.model(name).weights.read_bytes() != logits
+
+
+@pytest.mark.slow
+def test_a_strong_temperature_that_ruins_a_network_of_few_bits_is_shown(copy_of_chain: Copy, capsys: pytest.CaptureFixture[str]) -> None:
+    chain = copy_of_chain()
+    harsh = {"epochs": 1, "batch_size": 64, "optimizer": {"name": "sgd", "lr": 0.5}, "schedule": {"name": "constant"}}
+    loss = {"name": "soft_hard", "temperature": 50.0, "alpha": 1.0}
+    grid = load(chain.paths.params).block("quantize", Quantize).weights.model_dump() | {"bits": 3}
+    chain.run("quantize", quantize={"weights": grid, "loss": loss, "fit": harsh, "parity": 0.1}).run("evaluate")
+    line = "Training under the teacher made the quantized model worse than calibration had left it"
+    assert line in chain.paths.report.read_text()
+    assert f"slimline: {line}" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from slimline.evaluation.scorecard import Answers
 from slimline.evaluation.statistics import compare, crossed_interval
 from slimline.report import figures
 from slimline.report.curves import Curve, read_all, steps_to
-from slimline.report.words import drawbacks, helped, teachers_effect, unhelpful
+from slimline.report.words import drawbacks, helped, ruined, teachers_effect, unhelpful
 
 IMAGES = 300
 LABELS = np.arange(IMAGES) % 3
@@ -132,3 +132,17 @@ def test_further_seeds_curves_are_read_as_the_first_ones(tmp_path: Path) -> None
     path = tmp_path / "curve.csv"
     path.write_text("epoch,train_loss,val_loss,val_accuracy,steps\n0,1.5,1.2,0.5,9\n1,0.5,0.4,0.95,18\n")
     assert read_all([path])[0].steps.tolist() == [9, 18]
+
+
+@pytest.mark.parametrize(("trained", "taught", "told"), [(0.8, True, "under the teacher made"), (0.8, False, "Training made"), (0.92, True, None)])
+def test_a_training_that_ruined_a_quantized_network_is_told(trained: float, taught: bool, told: str | None) -> None:
+    card = scorecard(effect([answers(5)], [answers(60, 9)], 0.95))
+    card["quantization"] = {"validation": 330, "calibrated": 0.914, "trained": trained, "taught": taught}
+    line = ruined(card)
+    assert (line is None) == (told is None)
+    if told is not None:
+        assert line is not None
+        assert told in line
+        assert "80.0\u202f% of 330 validation images, from 91.4\u202f%" in line
+        assert ("temperature" in line) == taught
+        assert line in drawbacks({**card, "models": MODELS}, LATENCY)

@@ -112,6 +112,7 @@ def drawbacks(scorecard: Numbers, latency: Numbers) -> list[str]:
         *_not_smaller(scorecard),
         *_less_accurate(scorecard),
         *_distillation(scorecard),
+        *filter(None, [ruined(scorecard)]),
         *_worse_calibrated(scorecard),
     ]
 
@@ -184,6 +185,23 @@ def unhelpful(scorecard: Numbers) -> str | None:
     return (
         f"{said}: difference {points(pair['difference'], images)} points (interval {points(pair['low'], images)} to {points(pair['high'], images)}"
         f"{_seeds(pair)})."
+    )
+
+
+def ruined(scorecard: Numbers) -> str | None:
+    """One line where training on the grid made the quantized network worse on validation images than calibration alone."""
+    found = scorecard.get("quantization")
+    if found is None or found["trained"] >= found["calibrated"]:
+        return None
+    images = found["validation"]
+    under, advice = (
+        (" under the teacher", "A strong temperature can ruin a network of few bits: lower that of quantize.loss, or make it null.")
+        if found["taught"]
+        else ("", "Lower the rate of quantize.fit, or make it null.")
+    )
+    return (
+        f"Training{under} made the quantized model worse than calibration had left it: {percent(found['trained'], images)} of {images:,} "
+        f"validation images, from {percent(found['calibrated'], images)}. {advice}"
     )
 
 

@@ -1,5 +1,6 @@
 """evaluate: every model of the chain as it would be deployed, on ONNX Runtime, on images that chose nothing."""
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -27,7 +28,7 @@ from slimline.files import write_csv, write_json, write_text
 from slimline.params.evaluate import Evaluate as EvaluateParams
 from slimline.paths import MODELS, ModelFolder, Paths
 from slimline.report.page import page
-from slimline.report.words import EFFECTS, reading, unhelpful
+from slimline.report.words import EFFECTS, reading, ruined, unhelpful
 from slimline.runtime.fingerprint import git_state
 from slimline.runtime.settings import Made, Settings
 from slimline.runtime.trainer import trainer
@@ -129,6 +130,7 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
             for first, second in COMPARED
         },
         "distillation": _distillation(by_split, repeats, settings.seed, params.confidence),
+        "quantization": _quantization(paths, data),
     }
     # The latency runs have sessions of their own: their number of threads is a parameter, the machine's is not.
     timed = {name: deployed(one.manifest.forms, one.files.onnx, one.rebuilt, threads=params.latency.threads) for name, one in candidates.items()}
@@ -152,7 +154,7 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     curves = {name: paths.curve(name) for name in MODELS}
     again = {name: [paths.repeat(name, place).curve for place in range(1, repeats)] for name in REPEATED}
     write_text(paths.report, page(scorecard, timings, confusions, curves, data.classes, confidence=params.confidence, again=again))
-    if told := unhelpful(scorecard):
+    for told in filter(None, (unhelpful(scorecard), ruined(scorecard))):
         print(f"slimline: {told}", file=sys.stderr, flush=True)
 
     files = (paths.scorecard, paths.summary, paths.latency, paths.tradeoff, paths.confusion, paths.report)
@@ -187,6 +189,21 @@ def _distillation(by_split: Mapping[str, Mapping[str, Answers]], repeats: int, s
     taught, alone = REPEATED
     effects = {split: asdict(effect(all_of(split, taught), all_of(split, alone), confidence)) for split in by_split}
     return {"seeds": [(seed + place) % 2**32 for place in range(repeats)], **effects}
+
+
+def _quantization(paths: Paths, data: Description) -> dict[str, Any]:
+    """What training on the grids made of the calibrated network, by what `quantize` left.
+
+    Raises:
+        SlimlineError: its metrics are missing or foreign.
+    """
+    path = paths.stage_metrics("quantize")
+    try:
+        told = json.loads(path.read_text())
+        found = {"calibrated": told["quantized"]["val/accuracy_calibrated"], "trained": told["quantized"]["val/accuracy"]}
+        return {"validation": data.counts["validation"], **found, "taught": told["taught"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise SlimlineError(f"{path}: not what quantize writes ({error}); run that stage again (dvc repro --force quantize)") from error
 
 
 def _shared_names(card: dict[str, Any]) -> dict[str, float]:

@@ -48,6 +48,7 @@ def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Track
     manifest, pruned = artifacts.load(paths.model("pruned"))
     model, form, record = (pruned, "double", {}) if params.weights.bits == WHOLE else _calibrated(params, manifest, pruned, paths)
     extra = {"val/accuracy_calibrated": accuracy(model, load_split(paths.prepared, "validation"))}
+    taught = params.fit is not None and params.loss is not None
     history = []
     if params.fit is not None:
         # What a loss has to learn itself starts from the seed, whatever was built before.
@@ -57,7 +58,7 @@ def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Track
     # Numbers of 64 bits are those that were trained in whatever precision `fit` has.
     model = double(model, record) if form == "double" else settled(model)
     made = Trained("quantized", manifest.after(form, record), model, history, params.parity, extra)
-    return leave("quantize", paths, settings, made)
+    return leave("quantize", paths, settings, made, beside={"taught": taught})
 
 
 def _calibrated(params: QuantizeParams, manifest: artifacts.Manifest, pruned: nn.Module, paths: Paths) -> tuple[nn.Module, str, dict[str, Any]]:
