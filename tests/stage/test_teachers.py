@@ -174,6 +174,7 @@ def test_repeats_change_nothing_of_the_first_and_tell_mean_and_deviation(copy_of
         again.run("evaluate")
 
 
+@pytest.mark.slow
 def test_assistants_stand_between_teacher_and_student(copy_of_chain: Copy, chain: Chain) -> None:
     assistants = ({"model": {"name": "mobilenet", "width": 16, "stages": (2, 4)}, "fit": SHORT}, {"fit": SHORT, "loss": {"name": "hard"}})
     assisted = copy_of_chain().run("distill_student", distill={"assistants": assistants})
@@ -190,9 +191,9 @@ def test_an_assistant_learns_from_the_one_before_it(copy_of_chain: Copy, monkeyp
     taught: list[tuple[Any, Any]] = []
     real = distill_student.DistillStudent
 
-    def noted(model: Any, fit: Any, loss: Any, teacher: Any, shape: Any) -> Any:
+    def noted(model: Any, fit: Any, loss: Any, teacher: Any, *rest: Any) -> Any:
         taught.append((model, teacher))
-        return real(model, fit, loss, teacher, shape)
+        return real(model, fit, loss, teacher, *rest)
 
     monkeypatch.setattr(distill_student, "DistillStudent", noted)
     one = {**SHORT, "epochs": 1}

@@ -189,7 +189,8 @@ class Recovery(Course):
             name = f"pruned_round_{self._rounds}"
             fit_once(module, self.paths.prepared, how, self.settings, tracker=Under(self.tracker, name), name=name)
         settle(module.model)
-        self.history += [replace(row, epoch=row.epoch + len(self.history)) for row in module.history]
+        epochs, steps = len(self.history), self.history[-1].steps if self.history else 0
+        self.history += [replace(row, epoch=row.epoch + epochs, steps=row.steps + steps) for row in module.history]
         return module.model
 
 
