@@ -1,5 +1,6 @@
 """train_teacher: the large network, or several that answer together, on labels alone."""
 
+import sys
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -87,6 +88,11 @@ def _together(members: list[Member], ensemble: Ensemble, data: Description, sett
         answers = [torch.cat([module.model.eval()(batch.images) for batch in Ordered(validation, BATCH)]) for module in modules]
     weights = WEIGHINGS[ensemble.weights](torch.stack(answers).double(), validation.labels, ensemble.average)
     counting = [place for place, weight in enumerate(weights) if weight > 0]
+    if len(counting) == 1 and settings.world.first:
+        line = (
+            f"slimline: by the validation labels member {counting[0]} alone counts, so the ensemble is that network; take equal weights to keep all"
+        )
+        print(line, file=sys.stderr, flush=True)
     spec = {
         "name": NAME,
         "members": [dict(members[place].model) for place in counting],
