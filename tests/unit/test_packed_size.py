@@ -72,18 +72,8 @@ def test_a_packed_file_is_within_three_hundredths_of_what_its_codes_are_worth(wh
     assert all(torch.equal(tensors[name], tensor) and tensors[name].dtype == tensor.dtype for name, tensor in state.items())
 
 
-KINDS = [
-    torch.float32,
-    torch.float64,
-    torch.float16,
-    torch.bfloat16,
-    torch.float8_e4m3fn,
-    torch.int8,
-    torch.uint8,
-    torch.int32,
-    torch.int64,
-    torch.bool,
-]
+REALS = [torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn]
+KINDS = [*REALS, torch.int8, torch.uint8, torch.int32, torch.int64, torch.bool]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
@@ -97,3 +87,20 @@ def test_tensors_of_every_type_and_shape_come_back(kind, shape, tmp_path) -> Non
         assert tensor.dtype == kind
         assert torch.equal(tensor.float(), values.float())
         assert tensor.shape == values.shape
+
+
+@pytest.mark.parametrize("kind", [*REALS[:-1], torch.int32], ids=str)
+@pytest.mark.parametrize("zeros", [0.05, 0.5, 0.95, 1.0])
+def test_pruned_numbers_come_back_and_cost_their_places_and_themselves(kind, zeros, tmp_path) -> None:
+    torch.manual_seed(0)
+    values = (torch.randn(200, 300) * 1000).to(kind)
+    values[torch.rand_like(values, dtype=torch.float32) < zeros] = 0
+    values[0, 0] = -0.0
+    content = to_packed({}, {"a": values, "b": torch.arange(5, dtype=torch.int8)})
+    (tmp_path / "model.slim").write_bytes(content)
+    again = read_packed(tmp_path / "model.slim")[1]["a"]
+    assert torch.equal(again, values)
+    assert torch.equal(again.double().signbit(), values.double().signbit())
+    if zeros >= 0.5:
+        present = int(values.count_nonzero())
+        assert len(content) <= 1.01 * (entropy_bytes(values != 0) + present * kind.itemsize) + 200

@@ -1,8 +1,8 @@
 """`model.slim`, the packed file: what is shipped, and the size that is claimed. Its layout is in docs/packed-format.md.
 
-Tensors of bytes (codes, masks) are entropy-coded, all in one stream, each by a table of frequencies of its own or the one that the
-others share, whichever is smaller. Everything else, the tables too, goes into one Zstandard frame, numbers of several bytes with
-their first bytes together, then their second ones: exponents are alike, mantissas are not.
+Tensors of bytes (codes, masks) and the places of zeros among real numbers are entropy-coded, all in one stream, each by a table of
+frequencies of its own or the one that the others share, whichever is smaller. Everything else, the tables too, goes into one Zstandard
+frame, numbers of several bytes with their first bytes together, then their second ones: exponents are alike, mantissas are not.
 """
 
 import hashlib
@@ -25,6 +25,11 @@ MAGIC = b"SLIM"
 VERSION = 2
 LEVEL = 19
 """Zstandard's effort: sizes count, and these files are small."""
+
+DENSE = 0.9
+"""Share of numbers that are not zero below which a tensor of real numbers is stored as their places and those numbers."""
+
+PLACES = "places"
 
 TABLE_BYTES_A_SYMBOL = 1.3
 """What a frequency takes within the frame, about."""
@@ -60,22 +65,40 @@ def to_packed(manifest: Mapping[str, Any], state: Mapping[str, Tensor]) -> bytes
         state: tensors by name, those on a grid as their codes.
     """
     names = sorted(state)
-    streams = {name: _bytes(state[name]) for name in names}
-    coded = [name for name in names if state[name].itemsize == 1 and len(streams[name])]
-    grouped = _grouped({name: streams[name] for name in coded}, {name: state[name].dtype == torch.int8 for name in coded})
-    entries = [[name, str(state[name].dtype).removeprefix("torch."), list(state[name].shape), grouped.which.get(name)] for name in names]
+    plain = {name: _bytes(state[name]) for name in names}
+    streams = {name: plain[name] for name in names if state[name].itemsize == 1 and len(plain[name])}
+    signed = {name: state[name].dtype == torch.int8 for name in streams}
+    kept = {name: _present(plain[name], state[name].itemsize) for name in names if name not in streams}
+    sparse = [name for name, present in kept.items() if len(present) and present.mean() < DENSE]
+    # The places of numbers that are not zero; the name of no tensor holds a blank.
+    streams |= {f"{name} {PLACES}": kept[name] for name in sparse}
+    signed |= {f"{name} {PLACES}": False for name in sparse}
+    grouped = _grouped(streams, signed)
+    entries = []
+    for name in names:
+        tables_of = [grouped.which.get(key) for key in (name, f"{name} {PLACES}")]
+        entries.append([name, str(state[name].dtype).removeprefix("torch."), list(state[name].shape), *tables_of])
     alphabets = [[one.signed, one.low, one.size] for one in grouped.alphabets]
     header = json.dumps({"manifest": manifest, "tensors": entries, "alphabets": alphabets}, separators=(",", ":"), allow_nan=False).encode()
-    planes = [_planes(streams[name], state[name].itemsize) for name in names if name not in grouped.which]
+    planes = []
+    for name in kept:
+        size = state[name].itemsize
+        planes.append(_planes(plain[name].reshape(-1, size)[kept[name] > 0].reshape(-1) if name in sparse else plain[name], size))
     tables = _planes(np.concatenate([np.zeros(0, "<u2"), *grouped.tables]).astype("<u2").view(np.uint8), 2)
     frame = zstandard.ZstdCompressor(level=LEVEL).compress(b"".join([len(header).to_bytes(4, "little"), header, tables, *planes]))
     stream = b""
-    if coded:
-        symbols = np.concatenate([grouped.alphabets[grouped.which[name]].symbols(streams[name]) for name in coded])
-        which = np.repeat([grouped.which[name] for name in coded], [len(streams[name]) for name in coded])
+    if streams:
+        order = sorted(streams)
+        symbols = np.concatenate([grouped.alphabets[grouped.which[name]].symbols(streams[name]) for name in order])
+        which = np.repeat([grouped.which[name] for name in order], [len(streams[name]) for name in order])
         stream = rans.encode(symbols, which, grouped.tables)
     content = len(frame).to_bytes(4, "little") + frame + stream
     return MAGIC + VERSION.to_bytes(2, "little") + hashlib.sha256(content).digest() + content
+
+
+def _present(data: UInt8[np.ndarray, " n"], itemsize: int) -> UInt8[np.ndarray, " numbers"]:
+    """1 for each number that has a bit other than zero (so -0 has), else 0."""
+    return np.asarray(data.reshape(-1, itemsize).max(1) > 0).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -175,14 +198,22 @@ def _read(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
     numbers = _unplaned(taken(2 * sum(one.size for one in alphabets)), 2).view("<u2")
     tables = np.split(numbers, np.cumsum([one.size for one in alphabets])[:-1]) if alphabets else []
-    data: dict[str, np.ndarray] = {}
-    for name, kind, shape, table in header["tensors"]:
+    counts = {entry[0]: int(np.prod(entry[2])) for entry in header["tensors"]}
+    coded = [(name, counts[name], table) for name, _, _, table, _ in header["tensors"] if table is not None]
+    coded += [(f"{name} {PLACES}", counts[name], table) for name, _, _, _, table in header["tensors"] if table is not None]
+    data = _decoded(content[end:], sorted(coded), alphabets, tables)
+    for name, kind, _, table, places in header["tensors"]:
         itemsize = _type(kind).itemsize
-        if table is None:
-            data[name] = _unplaned(taken(int(np.prod(shape)) * itemsize), itemsize)
-    coded = [(name, int(np.prod(shape)), table) for name, _, shape, table in header["tensors"] if table is not None]
-    data |= _decoded(content[end:], coded, alphabets, tables)
-    return header["manifest"], {name: _tensor(data[name], _type(kind), shape) for name, kind, shape, _ in header["tensors"]}
+        if table is not None:
+            continue
+        if places is None:
+            data[name] = _unplaned(taken(counts[name] * itemsize), itemsize)
+            continue
+        present = data[f"{name} {PLACES}"] > 0
+        numbers = np.zeros((counts[name], itemsize), dtype=np.uint8)
+        numbers[present] = _unplaned(taken(int(present.sum()) * itemsize), itemsize).reshape(-1, itemsize)
+        data[name] = numbers.reshape(-1)
+    return header["manifest"], {name: _tensor(data[name], _type(kind), shape) for name, kind, shape, *_ in header["tensors"]}
 
 
 def _tensor(data: UInt8[np.ndarray, " n"], kind: torch.dtype, shape: Sequence[int]) -> Tensor:
