@@ -94,6 +94,15 @@ class Paths:
         """The file that each prepared image was made of."""
         return self.root / "data" / "files.csv"
 
+    @property
+    def bits_table(self) -> Path:
+        """What `slimline bits` found, for no stage."""
+        return self.root / "plots" / "bits.csv"
+
+    @property
+    def bits_picture(self) -> Path:
+        return self.root / "plots" / "bits.png"
+
     def model(self, name: str) -> ModelFolder:
         return ModelFolder(self.root / "models" / name)
 
