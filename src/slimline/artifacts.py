@@ -28,6 +28,9 @@ from slimline.models.network import network
 from slimline.paths import ModelFolder
 from slimline.registry import describe
 
+MASK = ".mask"
+"""How the names of masks end."""
+
 
 class Manifest(BaseModel):
     """`model.json`: all that a model is besides its tensors.
@@ -66,8 +69,9 @@ def fresh(manifest: Manifest) -> nn.Module:
 
 
 def packed(manifest: Manifest, model: nn.Module) -> bytes:
-    """The packed file of `model`."""
-    return to_packed(manifest.model_dump(mode="json"), stored_state(model))
+    """The packed file of `model`, without masks: what they took is zero in the weights."""
+    state = {name: tensor for name, tensor in stored_state(model).items() if not name.endswith(MASK)}
+    return to_packed(manifest.model_dump(mode="json"), state)
 
 
 def save(
@@ -140,15 +144,22 @@ def load_packed(path: Path) -> tuple[Manifest, nn.Module]:
         SlimlineError: missing, truncated, altered or foreign.
     """
     description, state = read_packed(path)
-    return _rebuilt(description, state, str(path))
+    return _rebuilt(description, state, str(path), masks=False)
 
 
-def _rebuilt(description: Any, state: Mapping[str, Tensor], where: str) -> tuple[Manifest, nn.Module]:
+def _rebuilt(description: Any, state: Mapping[str, Tensor], where: str, *, masks: bool = True) -> tuple[Manifest, nn.Module]:
+    """
+    Args:
+        masks: whether `state` has them; else they keep what is not zero.
+    """
     try:
         manifest = Manifest.model_validate_json(json.dumps(description))
         model = fresh(manifest)
-        load_stored_state(model, state)
+        missing = {} if masks else {name: torch.ones_like(mask) for name, mask in model.state_dict().items() if name.endswith(MASK)}
+        load_stored_state(model, {**state, **missing})
         with torch.no_grad():
+            for name in missing:
+                model.get_buffer(name).copy_(model.get_parameter(f"{name.removesuffix(MASK)}.weight") != 0)
             outputs = model.eval()(torch.zeros(1, *manifest.input_shape)).shape[1]
         if outputs != len(manifest.classes):
             raise SlimlineError(f"{outputs} outputs cannot stand for {len(manifest.classes)} classes")

@@ -8,7 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from slimline.artifacts import Manifest
+import tiny
+from slimline.artifacts import Manifest, load_packed, packed
+from slimline.core.masked import Mask, copy_masked
 from slimline.core.quantized import stored_state
 from slimline.export.packed import read_packed, to_packed
 from slimline.models.network import network
@@ -104,3 +106,25 @@ def test_pruned_numbers_come_back_and_cost_their_places_and_themselves(kind, zer
     if zeros >= 0.5:
         present = int(values.count_nonzero())
         assert len(content) <= 1.01 * (entropy_bytes(values != 0) + present * kind.itemsize) + 200
+
+
+@pytest.mark.parametrize("form", ["masked", "quantized"])
+def test_masks_cost_nothing_in_a_packed_file_and_are_there_again(form, tmp_path) -> None:
+    torch.manual_seed(0)
+    model = tiny.trained("lenet5")
+    masks = {name: Mask(torch.rand_like(layer.weight) < 0.2) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
+    made, manifest = copy_masked(model, masks), tiny.manifest("lenet5").after("masked", {"layers": list(masks)})
+    images = torch.rand(8, 1, 8, 8)
+    if form == "quantized":
+        record = plan(made, (1, 8, 8))
+        made = calibrated(made, record, [images], weights={"name": "min_max"}, activations={"name": "min_max"}).eval()
+        manifest = manifest.after("quantized", record)
+    content = packed(manifest, made)
+    (tmp_path / "model.slim").write_bytes(content)
+    assert not [name for name in read_packed(tmp_path / "model.slim")[1] if name.endswith("mask")]
+    _, again = load_packed(tmp_path / "model.slim")
+    assert torch.equal(again(images), made(images))
+    for name, mask in masks.items():
+        found = again.get_buffer(f"{name}.mask")
+        assert not bool((found & ~mask.kept).any()), "nothing that was pruned is kept"
+        assert found.sum() >= 0.95 * mask.count
