@@ -50,6 +50,7 @@ class Quantize(Block):
     """Quantization of weights and activations (a scale a tensor).
 
     Args:
+        equalize: bring channels to one range across layers before anything else. correct_biases: let biases take back the mean error.
         calibration: training images that set the ranges of activations.
         loss: how the teacher takes part in training; null for labels alone.
         fit: quantization-aware training after calibration; null for none.
@@ -58,6 +59,8 @@ class Quantize(Block):
 
     weights: Weights
     activations: Grid
+    equalize: bool = False
+    correct_biases: bool = False
     calibration: int = Field(ge=1)
     loss: plugin("slimline.distillation:LOSSES") | None = None  # type: ignore[valid-type]
     fit: Fit | None = None

@@ -24,7 +24,9 @@ from slimline.core.quantized import (
 )
 from slimline.errors import SlimlineError
 from slimline.quantization import CODEBOOKS, SCHEMES
+from slimline.quantization.bias_correction import correct_biases
 from slimline.quantization.bits import Bits, Choice
+from slimline.quantization.equalization import equalize
 from slimline.registry import Spec, build
 
 ACTIVATION_MODULES = (nn.ReLU, nn.ReLU6)
@@ -117,6 +119,8 @@ def calibrated(
     weights: Spec,
     activations: Spec,
     codebook: Spec | None = None,
+    equalized: bool = False,
+    corrected: bool = False,
 ) -> fx.GraphModule:
     """`model` in the quantized form of `record`, every grid set: weights from themselves, activations from what `batches` cause.
 
@@ -126,12 +130,18 @@ def calibrated(
         batches: images in [0, 1]; training images only.
         weights, activations: entries of SCHEMES.
         codebook: an entry of CODEBOOKS; needed where the record has codebooks.
+        equalized: whether channels are equalized across layers first (`quantization.equalization`).
+        corrected: whether biases take back the mean error (`quantization.bias_correction`).
 
     Raises:
         SlimlineError: no images, or a tensor without range or with infinite values, named.
     """
-    seen = _observe(folded(model), list(record["activations"]), batches)
+    real, batches = folded(model), list(batches)
+    if equalized:
+        equalize(real)
+    seen = _observe(real, list(record["activations"]), batches)
     result = quantized(model, record)
+    _take_weights(result, real)
     for name, layer in quantized_layers(result).items():
         values = layer.weight.detach()
         if not bool(torch.isfinite(values).all()):
@@ -154,7 +164,21 @@ def calibrated(
         _set(point, values[None], activations, f"tensor '{name}'")
     set_bias_steps(result)
     _make_room_for_biases(result)
+    if corrected:
+        correct_biases(result, real, batches)
     return result
+
+
+@torch.no_grad()
+def _take_weights(graph: fx.GraphModule, real: fx.GraphModule) -> None:
+    """Give the layers of `graph` the weights of the folded network that was observed."""
+    for name, layer in quantized_layers(graph).items():
+        source = real.get_submodule(name)
+        assert isinstance(source, nn.Conv2d | nn.Linear)
+        layer.weight.copy_(source.weight)
+        if source.bias is not None:
+            assert layer.bias is not None
+            layer.bias.copy_(source.bias)
 
 
 def _set(grid: RangedGrid, values: Float[Tensor, "channels n"], scheme: Spec, what: str) -> None:

@@ -73,7 +73,16 @@ def _calibrated(params: QuantizeParams, manifest: artifacts.Manifest, pruned: nn
     train = load_split(paths.prepared, "train")
     calibration = Images(train.pixels[: params.calibration], train.labels[: params.calibration])
     images = (batch.images for batch in Ordered(calibration, CALIBRATION_BATCH))
-    graph = calibrated(pruned, record, images, weights=weights.scheme, activations=activations.scheme, codebook=weights.codebook)
+    graph = calibrated(
+        pruned,
+        record,
+        images,
+        weights=weights.scheme,
+        activations=activations.scheme,
+        codebook=weights.codebook,
+        equalized=params.equalize,
+        corrected=params.correct_biases,
+    )
     if params.fit is not None:
         learnable(graph, manifest.input_shape, weights=weights.learn, activations=activations.learn)
     return graph, "quantized", record
