@@ -14,7 +14,7 @@ from slimline.core.normalize import Normalize
 from slimline.core.quantized import QuantizedConv2d, quantized_layers
 from slimline.errors import SlimlineError
 from slimline.export.parity import parities, parity, ways
-from slimline.export.runtime import OnnxModel
+from slimline.export.runtime import OnnxModel, adds_in_16_bits
 from slimline.paths import ModelFolder
 from slimline.quantization.bits import Choice
 from slimline.quantization.calibrate import WEIGHTS, calibrated, plan
@@ -108,3 +108,15 @@ def test_sums_that_could_leave_32_bits_are_refused_by_their_bound(bits, overflow
             check_sums(network)
     else:
         check_sums(network)
+
+
+@pytest.mark.parametrize(
+    ("flags", "saturates"), [("fpu avx2 avx512f", True), ("fpu avx512_vnni", False), ("fpu avx_vnni", False), ("amx_int8", False)]
+)
+def test_a_processor_without_vnni_is_told_by_its_flags(flags, saturates, tmp_path, monkeypatch) -> None:
+    (tmp_path / "cpuinfo").write_text(f"model name : x\nflags\t\t: {flags}\n")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    assert adds_in_16_bits(tmp_path / "cpuinfo") == saturates
+    assert not adds_in_16_bits(tmp_path / "nowhere")
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert not adds_in_16_bits(tmp_path / "cpuinfo")

@@ -1,5 +1,6 @@
 """Running a model as it is deployed: on ONNX Runtime, or on torch where ONNX Runtime cannot compute what it computes."""
 
+import platform
 import tempfile
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -27,6 +28,26 @@ INEXACT = ["WeightBiasQuantization"]
 
 BY_TORCH = ("double",)
 """Forms of a network that ONNX Runtime has no convolutions for."""
+
+
+CPU_FLAGS = Path("/proc/cpuinfo")
+
+EXACT_FLAGS = ("avx512_vnni", "avx_vnni", "amx_int8")
+"""Processors with one of these add products of 8 by 8 bits in 32 bits."""
+
+
+def adds_in_16_bits(flags: Path = CPU_FLAGS) -> bool:
+    """Whether this is an x86 processor without VNNI, which adds two products of 8 by 8 bits in 16 before it goes on in 32."""
+    if platform.machine().lower() not in ("x86_64", "amd64") or not flags.exists():
+        return False
+    words = set(flags.read_text().split())
+    return not words.intersection(EXACT_FLAGS)
+
+
+SATURATING = (
+    "this processor lacks VNNI: products of 8 by 8 bits are added in 16 bits, where two can overflow. slimline asks ONNX Runtime for its exact, "
+    "slower way; other programs must set session.x64quantprecision to 1, or give weights a reduced range: quantize.weights.bits 7"
+)
 
 
 class Deployed(ABC):

@@ -139,6 +139,8 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     timings = {"commit": commit, "dirty": dirty, "date": datetime.now(UTC).date().isoformat()} | latency(
         timed, images, reference=REFERENCE, confidence=params.confidence, **params.latency.model_dump()
     )
+    # What ONNX Runtime cannot run is timed on torch, and labelled so.
+    timings["runtimes"] = {name: run.runtime for name, run in timed.items()}
     confusions = {name: confusion(by_split["test"][name]) for name in MODELS}
     summary = _summary(scorecard["models"])
 

@@ -1,5 +1,6 @@
 """quantize: weights and activations on integer grids, calibrated and trained there."""
 
+import sys
 from typing import Any
 
 from torch import nn
@@ -9,6 +10,7 @@ from slimline.core.double import double
 from slimline.core.quantized import settled
 from slimline.data.batches import Ordered
 from slimline.data.prepared import Images, load_split
+from slimline.export.runtime import SATURATING, adds_in_16_bits
 from slimline.params.quantize import Quantize as QuantizeParams
 from slimline.paths import Paths
 from slimline.quantization.bits import Choice
@@ -57,6 +59,8 @@ def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Track
         model, history = module.model, module.history
     # Numbers of 64 bits are those that were trained in whatever precision `fit` has.
     model = double(model, record) if form == "double" else settled(model)
+    if params.weights.bits == 8 and adds_in_16_bits():
+        print(f"quantize: {SATURATING}", file=sys.stderr)
     made = Trained("quantized", manifest.after(form, record), model, history, params.parity, extra)
     return leave("quantize", paths, settings, made, beside={"taught": taught})
 
