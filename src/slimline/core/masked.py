@@ -116,7 +116,7 @@ def set_masks(model: nn.Module, masks: Mapping[str, Mask]) -> None:
 def settle(model: nn.Module) -> None:
     """Set to zero what masks take: averages and momentum may have left numbers there, which the forward pass does not see."""
     for layer in masked_layers(model).values():
-        layer.weight.mul_(layer.mask)
+        layer.weight.masked_fill_(~layer.mask, 0.0)  # a product would leave -0 where a weight was negative
 
 
 def copy_masked(model: nn.Module, masks: Mapping[str, Mask]) -> nn.Module:

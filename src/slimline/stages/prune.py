@@ -162,7 +162,7 @@ class Recovery(Course):
             raise SlimlineError("prune.schedule gradual changes masks within a training; the shapes of channels cannot change there: take iterative")
         if not self.settings.world.alone and (hardware.strategy["name"] != "ddp" or how.synchrony is not None):  # type: ignore[index]
             raise SlimlineError("prune.schedule gradual needs the whole network in each process: make hardware.strategy ddp and fit.synchrony null")
-        model = masked(model, self.granularity.record(model, model))
+        model = masked(copy.deepcopy(model), self.granularity.record(model, model))
 
         def decide(now: nn.Module, done: float) -> dict[str, Mask]:
             now = copy.deepcopy(now).cpu().float()

@@ -23,6 +23,11 @@ class AccuracyDrop(Target):
         self._before = scales.accuracy(scales.original)
 
     def count(self, plan: Plan, model: nn.Module) -> int:
+        if (lost := self._drop(model)) > self.asked:
+            raise SlimlineError(
+                f"prune.target accuracy_drop {self.asked:g} cannot be met: what earlier rounds have left is {lost:.2f} points below the whole "
+                "network; train longer between them, or take one_shot"
+            )
         good, bad = plan.gone, plan.most + 1
         while bad - good > 1:
             middle = (good + bad) // 2
