@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from slimline.core.batch import Batch
+from slimline.core.masked import Mask, copy_masked
 from slimline.core.objective import Network, Objective
 from slimline.distillation.taught import Taught
 from slimline.models.network import network
 from slimline.params.fit import Fit
 from slimline.params.hardware import Hardware
+from slimline.pruning.layers import prunable
 from slimline.runtime.checkpoints import Place, key
 from slimline.runtime.classifier import Classifier
 from slimline.runtime.fit import fit
@@ -112,6 +114,13 @@ class Plain(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.flatten(self.body(x)))
+
+
+def half_pruned(input_shape: tuple[int, int, int], classes: int) -> nn.Module:
+    """`Plain` whose every second weight is pruned."""
+    model = Plain(input_shape, classes)
+    every_second = {name: torch.arange(layer.weight.numel()).reshape(layer.weight.shape) % 2 == 0 for name, layer in prunable(model).items()}
+    return copy_masked(model, {name: Mask(kept) for name, kept in every_second.items()})
 
 
 class Stopping(Objective):
