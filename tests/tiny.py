@@ -22,10 +22,12 @@ from slimline.models import MODELS
 from slimline.models.network import network
 from slimline.models.norms import BATCH, NORMS
 from slimline.params.data import Data
+from slimline.pruning import CRITERIA, GRANULARITIES
 from slimline.pruning.channels import Channels
+from slimline.pruning.plan import Granularity, Plan
 from slimline.pruning.target import Scales
 from slimline.pruning.targets.params import Params
-from slimline.registry import find, parameters_of
+from slimline.registry import build, find, parameters_of
 
 MODEL: dict[str, dict[str, Any]] = {
     "resnet": {"depth": 8, "width": 4},
@@ -165,6 +167,12 @@ def prepared(images: Iterable[Item], *, seed: int = 0, workers: int = 1, **chang
 def scales(model: nn.Module, input_shape: tuple[int, int, int] = (1, 8, 8), **measures: Any) -> Scales:
     """What targets weigh with; those that need an accuracy or a file's size are given the measure."""
     return Scales(model, input_shape, measures.get("packed_bytes", lambda _: 0), measures.get("accuracy", lambda _: 1.0))
+
+
+def plan_of(model: nn.Module, granularity: str = "weights", criterion: str = "magnitude", **parameters: Any) -> Plan:
+    """The units of `model`, one that sees grey images of 8×8."""
+    made: Granularity = build(GRANULARITIES, {"name": granularity, **parameters}, model, (1, 8, 8))
+    return made.plan(model, build(CRITERIA, {"name": criterion}, model, ()))
 
 
 def cut_channels(model: nn.Module, scores: Mapping[str, Tensor], input_shape: tuple[int, int, int], *, amount: float, **how: Any) -> nn.Module:

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from slimline.files import write_bytes, write_csv, write_json, write_text
 from slimline.params.data import Data
 from slimline.params.evaluate import Evaluate
 from slimline.params.file import Params, load
+from slimline.params.hardware import Hardware
+from slimline.params.prune import Prune
 from slimline.params.quantize import Quantize
 from slimline.params.tracking import Tracking
 from slimline.paths import Paths
@@ -21,6 +24,9 @@ from slimline.runtime.refusal import refusing
 
 WELL_KNOWN = ("mnist", "fashion_mnist", "cifar10")
 """What `data.fetch.datasets` gives, which help need not wait half a second for."""
+
+FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
+"""Of each layer, that `sensitivity` tries."""
 
 DRIFT = 1
 """Exit code of `data diff` above its limit."""
@@ -40,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     reproducing.add_argument("arguments", nargs=argparse.REMAINDER, help="handed to dvc repro")
     reproducing.set_defaults(run=repro)
+    sensing = commands.add_parser("sensitivity", help="accuracy of the student when single layers are pruned, as CSV and as a picture")
+    sensing.add_argument("--points", type=float, default=1.0, help="of accuracy that a layer may cost in the limits printed (default: %(default)s)")
+    sensing.set_defaults(run=sensitivity)
     fetching = commands.add_parser("fetch", help="download a well-known data set into data/raw")
     fetching.add_argument("name", help=", ".join(WELL_KNOWN))
     fetching.set_defaults(run=fetch)
@@ -169,6 +178,21 @@ def bits(paths: Paths, given: argparse.Namespace) -> None:
     for layer, width in chosen.items():
         print(f'  "{layer}": {width}')
     print(f"# {sizes:,.0f} bytes of weights, {100 * accuracy:.2f} % of the validation images right without training; {paths.bits_picture}")
+
+
+def sensitivity(paths: Paths, given: argparse.Namespace) -> None:
+    """Prune the student's layers one by one, as block `prune` says; write what that costs, and print the limits that follow."""
+    from slimline.pruning.sensitivity import limits
+    from slimline.report.sensitivity import picture
+    from slimline.runtime.settings import Settings
+    from slimline.stages.prune import sensitivities
+
+    params = load(paths.params)
+    rows = sensitivities(params.block("prune", Prune), Settings(params.seed, params.block("hardware", Hardware)), paths, FRACTIONS)
+    write_csv(paths.sensitivity, [asdict(row) for row in rows], ["layer", "fraction", "accuracy"])
+    write_bytes(paths.sensitivity_picture, picture([(row.layer, row.fraction, row.accuracy) for row in rows]))
+    allowed = ", ".join(f"{layer}: {fraction:.4g}" for layer, fraction in limits(rows, given.points).items())
+    print(f"{paths.sensitivity}\n{paths.sensitivity_picture}\nlimits: {{{allowed}}}   # for prune.granularity: {given.points:g} points a layer")
 
 
 def show(paths: Paths, _given: argparse.Namespace) -> None:

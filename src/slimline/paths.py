@@ -135,6 +135,15 @@ class Paths:
         return self.root / "plots" / "tradeoff.csv"
 
     @property
+    def sensitivity(self) -> Path:
+        """What each layer costs when it alone is pruned: one row a layer and fraction."""
+        return self.root / "reports" / "sensitivity.csv"
+
+    @property
+    def sensitivity_picture(self) -> Path:
+        return self.root / "reports" / "sensitivity.png"
+
+    @property
     def confusion(self) -> Path:
         """Actual and predicted class of every test image under the quantized model."""
         return self.root / "plots" / "confusion.csv"

@@ -74,7 +74,7 @@ SLIPS = {
     "missing key": (
         "  granularity: {name: channels, layer_limit: 0.9, multiple_of: 16}\n",
         "",
-        "prune.granularity: missing; needed here: criterion, granularity, target, schedule, calibration, loss, fit",
+        "prune.granularity: missing; needed here: criterion, granularity, target, schedule, sensitivity, calibration, loss, fit",
     ),
     "misspelt plugin parameter": (
         "temperature: 4.0",

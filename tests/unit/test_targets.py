@@ -11,7 +11,7 @@ from slimline.core.cost import measure
 from slimline.core.masked import masked_layers
 from slimline.errors import SlimlineError
 from slimline.models import MODELS
-from slimline.pruning import CRITERIA, GRANULARITIES, TARGETS
+from slimline.pruning import GRANULARITIES, TARGETS
 from slimline.pruning.channels import Channels
 from slimline.pruning.magnitude import magnitude
 from slimline.pruning.n_m import NofM
@@ -21,13 +21,9 @@ from slimline.pruning.weights import Weights
 from slimline.registry import build
 
 SHAPE = (1, 8, 8)
+plan_of = tiny.plan_of
 REACH = {"channels": 0.4, "weights": 0.9, "n_m": 0.5}
 """A fraction that each granularity can reach on every tiny network."""
-
-
-def plan_of(model: nn.Module, granularity: str = "weights", criterion: str = "magnitude", **parameters) -> Plan:
-    made: Granularity = build(GRANULARITIES, {"name": granularity, **parameters}, model, SHAPE)
-    return made.plan(model, build(CRITERIA, {"name": criterion}, model, ()))
 
 
 def pruned_by(model: nn.Module, plan: Plan, scales: Scales | None = None, **target) -> nn.Module:

@@ -241,9 +241,8 @@ class Channels(Granularity):
         self._original = model
 
     @property
-    def groups(self) -> Sequence[ChannelGroup]:
-        """Of the original network."""
-        return self._groups
+    def parts(self) -> tuple[str, ...]:
+        return tuple(group.root for group in self._groups)
 
     def plan(self, model: nn.Module, scores: Mapping[str, Tensor]) -> Plan:
         roots = {g.root: g.units for g in self._groups}

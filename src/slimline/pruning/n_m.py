@@ -106,6 +106,10 @@ class NofM(Granularity):
         self._n, self._m = n, m
         self._params = sum(p.numel() for p in model.parameters())
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(self._layers)
+
     def plan(self, model: nn.Module, scores: Mapping[str, Tensor]) -> Plan:
         shapes = {name: layer.weight.shape for name, layer in self._layers.items()}
         found = scored(self._layers, scores)

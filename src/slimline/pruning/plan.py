@@ -63,6 +63,11 @@ class Granularity(ABC):
     form: str
     """The form (`core.forms`) that a pruned network takes on."""
 
+    @property
+    @abstractmethod
+    def parts(self) -> tuple[str, ...]:
+        """What can be pruned by itself, by names that the parameter `layers` takes."""
+
     @abstractmethod
     def plan(self, model: nn.Module, scores: Mapping[str, Tensor]) -> Plan:
         """The units of `model`, which is the original network or what earlier cuts have left of it.

@@ -93,6 +93,10 @@ class Weights(Granularity):
         self._params = sum(p.numel() for p in model.parameters())
         self._bounds = f"with layer_limit {layer_limit:g}, one weight of each layer staying"
 
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return tuple(self._layers)
+
     def plan(self, model: nn.Module, scores: Mapping[str, Tensor]) -> Plan:
         found = scored(self._layers, scores)
         taken = torch.cat([gone(model.get_submodule(name)).flatten() for name in self._layers])

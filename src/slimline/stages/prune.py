@@ -2,10 +2,10 @@
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from torch import nn
+from torch import Tensor, nn
 
 from slimline import artifacts
 from slimline.artifacts import Manifest
@@ -21,8 +21,9 @@ from slimline.paths import Paths
 from slimline.pruning import CRITERIA, GRANULARITIES, SCHEDULES, TARGETS
 from slimline.pruning.plan import Cut, Granularity, Plan
 from slimline.pruning.schedule import Course, Schedule, Share
+from slimline.pruning.sensitivity import Sensitive, limits, sensitivity
 from slimline.pruning.target import Scales, Target
-from slimline.registry import build
+from slimline.registry import Spec, build
 from slimline.runtime.classifier import Classifier, Epoch
 from slimline.runtime.fit import fit
 from slimline.runtime.once import Under, fit_once
@@ -30,6 +31,7 @@ from slimline.runtime.outcome import Trained, accuracy, leave
 from slimline.runtime.settings import Made, Settings
 from slimline.runtime.teacher import load_teacher, recovery
 from slimline.tracking import Tracker
+from slimline.tracking.memory import MemoryTracker
 
 CALIBRATION_BATCH = 256
 
@@ -82,15 +84,15 @@ class Recovery(Course):
     def __init__(self, params: PruneParams, settings: Settings, paths: Paths, tracker: Tracker, manifest: Manifest, student: nn.Module) -> None:
         self.params, self.settings, self.paths, self.tracker = params, settings, paths, tracker
         self.manifest, self.student = manifest, student
+        self.obtained: dict[str, float] = {}
         train = load_split(paths.prepared, "train")
         self._calibration = Ordered(Images(train.pixels[: params.calibration], train.labels[: params.calibration]), CALIBRATION_BATCH)
         validation = load_split(paths.prepared, "validation")
-        self.granularity: Granularity = build(GRANULARITIES, params.granularity, student, manifest.input_shape)
+        self.granularity: Granularity = build(GRANULARITIES, self._limited(params, validation), student, manifest.input_shape)
         scales = Scales(student, manifest.input_shape, self._packed_bytes, lambda model: accuracy(model, validation))
         self.target: Target = build(TARGETS, params.target, scales)
         self.accuracy = scales.accuracy
         self.history: list[Epoch] = []
-        self.obtained: dict[str, float] = {}
         self._cuts: list[Cut] = []
         self._final: float | None = None
         self._rounds = 0
@@ -99,11 +101,29 @@ class Recovery(Course):
         """The manifest of what the student has become."""
         return self.manifest.after(self.granularity.form, self.granularity.record(artifacts.fresh(self.manifest), pruned))
 
+    def sensitivity(self, fractions: Sequence[float], validation: Images) -> list[Sensitive]:
+        """What each layer of the student costs when it alone is pruned."""
+        scores = self._scores(self.student)
+        granularity: Spec = self.params.granularity  # type: ignore[assignment]
+        return sensitivity(self.student, self.manifest.input_shape, granularity, scores, lambda model: accuracy(model, validation), fractions)
+
+    def _limited(self, params: PruneParams, validation: Images) -> Spec:
+        """The granularity, with the limits that layers' sensitivity sets beside its own."""
+        granularity: Spec = params.granularity  # type: ignore[assignment]
+        if params.sensitivity is None:
+            return granularity
+        found = limits(self.sensitivity(params.sensitivity.fractions, validation), params.sensitivity.points)
+        return {**granularity, "limits": {**found, **granularity["limits"]}}
+
+    def _scores(self, model: nn.Module) -> dict[str, Tensor]:
+        scores: dict[str, Tensor] = build(CRITERIA, self.params.criterion, model, self._calibration)
+        return scores
+
     def _packed_bytes(self, model: nn.Module) -> int:
         return len(artifacts.packed(self.described(model), model))
 
     def plan(self, model: nn.Module) -> Plan:
-        return self.granularity.plan(model, build(CRITERIA, self.params.criterion, model, self._calibration))
+        return self.granularity.plan(model, self._scores(model))
 
     def decided(self, model: nn.Module, share: Share | None) -> tuple[Plan, int]:
         """The units of `model`, and how many of them go."""
@@ -192,6 +212,13 @@ class Recovery(Course):
         epochs, steps = len(self.history), self.history[-1].steps if self.history else 0
         self.history += [replace(row, epoch=row.epoch + epochs, steps=row.steps + steps) for row in module.history]
         return module.model
+
+
+def sensitivities(params: PruneParams, settings: Settings, paths: Paths, fractions: Sequence[float]) -> list[Sensitive]:
+    """What each layer of the student costs when `params` prune it alone, by the validation images."""
+    manifest, student = artifacts.load(paths.model("student"))
+    course = Recovery(params.model_copy(update={"sensitivity": None}), settings, paths, MemoryTracker(), manifest, student)
+    return course.sensitivity(fractions, load_split(paths.prepared, "validation"))
 
 
 def run(params: PruneParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
