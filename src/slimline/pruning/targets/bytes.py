@@ -34,7 +34,7 @@ class Bytes(Target):
         return something(count, plan, f"the packed file of the whole network has at most {self.asked} bytes already")
 
     def obtained(self, plan: Plan, count: int, pruned: nn.Module) -> float:
-        return self.scales.packed_bytes(pruned)
+        return float(self.scales.packed_bytes(pruned))
 
     def check(self, retrained: nn.Module) -> None:
         if (size := self.scales.packed_bytes(retrained)) > self.asked:
