@@ -3,12 +3,13 @@
 import json
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from chain import Chain
+from chain import Chain, workspace
 
 from slimline import artifacts
 from slimline.core.labels import UNKNOWN
@@ -39,12 +40,27 @@ def ensemble(*members: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {"model": {"name": "resnet", "depth": 8, "width": 4}, "fit": SHORT, "ensemble": {"members": members, **changes}}
 
 
+MEMBERS = ensemble({}, {"model": SMALL}, weights="likelihood")
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory: pytest.TempPathFactory) -> Chain:
+    """Nothing but a teacher, which is an ensemble. Tests run further stages in a `copy_of_members`."""
+    return workspace(tmp_path_factory.mktemp("members")).run("prepare").run("train_teacher", teacher=MEMBERS)
+
+
+@pytest.fixture
+def copy_of_members(members: Chain, tmp_path: Path) -> Chain:
+    shutil.copytree(members.paths.root, tmp_path / "copy")
+    return Chain(Paths(tmp_path / "copy"))
+
+
 @pytest.fixture(scope="module")
 def together(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Chain:
     """A chain whose teacher is an ensemble."""
     folder = tmp_path_factory.mktemp("together") / "chain"
     shutil.copytree(chain.paths.root, folder)
-    return Chain(Paths(folder)).run("train_teacher", teacher=ensemble({}, {"model": SMALL}, weights="likelihood"))
+    return Chain(Paths(folder)).run("train_teacher", teacher=MEMBERS)
 
 
 @pytest.mark.slow
@@ -54,36 +70,37 @@ def test_an_ensemble_is_one_teacher_that_every_later_stage_takes_as_it_is(togeth
     assert json.loads(together.paths.scorecard.read_text())["models"]["teacher"]["export_agreement"] > 0.99
 
 
-def test_each_member_is_told_of(together: Chain) -> None:
-    told = json.loads(together.paths.stage_metrics("train_teacher").read_text())
+def test_each_member_is_told_of(members: Chain) -> None:
+    told = json.loads(members.paths.stage_metrics("train_teacher").read_text())
     first, second = told["members"]
     assert (first["seed"], second["seed"]) == (0, 1)
     assert second["model"]["name"] == "mlp"
     assert first["weight"] + second["weight"] == pytest.approx(1.0)
     assert len(first["curve"]) == len(second["curve"]) == 2
     assert max(row[2] for row in first["curve"]) == first["val/accuracy"]
-    assert len(together.paths.curve("teacher").read_text().splitlines()) == 3
-    recorded = {name for name, _, _ in together.trackers["train_teacher"].recorded_metrics}
+    assert len(members.paths.curve("teacher").read_text().splitlines()) == 3
+    recorded = {name for name, _, _ in members.trackers["train_teacher"].recorded_metrics}
     assert {"member_0/val/accuracy", "member_1/val/accuracy"} <= recorded
     assert "val/accuracy" not in recorded
 
 
-def test_a_member_is_what_it_would_be_by_itself(together: Chain, copy_of_chain: Copy) -> None:
-    alone = copy_of_chain().run("train_teacher", teacher={"model": {"name": "resnet", "depth": 8, "width": 4}, "fit": SHORT})
+def test_a_member_is_what_it_would_be_by_itself(members: Chain, copy_of_members: Chain) -> None:
+    alone = copy_of_members.run("train_teacher", teacher={"model": {"name": "resnet", "depth": 8, "width": 4}, "fit": SHORT})
     single = artifacts.load(alone.paths.model("teacher"))[1].get_submodule("network").state_dict()
-    member = artifacts.load(together.paths.model("teacher"))[1].get_submodule("network.members.0").state_dict()
+    member = artifacts.load(members.paths.model("teacher"))[1].get_submodule("network.members.0").state_dict()
     assert all(torch.equal(value, member[key]) for key, value in single.items())
 
 
-def test_a_member_that_would_be_another_one_once_more_is_refused(copy_of_chain: Copy) -> None:
+def test_a_member_that_would_be_another_one_once_more_is_refused(copy_of_members: Chain) -> None:
     with pytest.raises(SlimlineError, match=r"teacher\.ensemble\.members\.1 is member 0 once more \(seed 3\)"):
-        copy_of_chain().run("train_teacher", teacher=ensemble({"seed": 3}, {"seed": 3}))
+        copy_of_members.run("train_teacher", teacher=ensemble({"seed": 3}, {"seed": 3}))
 
 
 class KilledError(Exception):
     """In the place of a kill."""
 
 
+@pytest.mark.slow
 def test_members_that_had_ended_before_a_kill_are_not_trained_again_and_the_bytes_are_the_same(copy_of_chain: Copy, monkeypatch) -> None:
     chain, place = copy_of_chain(), None
     params = Teacher.model_validate(ensemble({}, {"seed": 5}))
@@ -128,6 +145,7 @@ def test_a_student_learns_of_a_class_that_it_never_saw_and_its_control_cannot(co
     assert belief(without, "student", 3) > 5 * belief(without, "student_alone", 3)
 
 
+@pytest.mark.slow
 def test_unlabelled_images_are_learned_from_by_the_teachers_answers_alone(copy_of_chain: Copy) -> None:
     """Half the training images lose their labels: the student may use them, the control may not, and makes as many steps."""
     chain = copy_of_chain()
@@ -187,7 +205,7 @@ def test_assistants_stand_between_teacher_and_student(copy_of_chain: Copy, chain
     assert artifacts.load(assisted.paths.model("student"))[0] == artifacts.load(chain.paths.model("student"))[0]
 
 
-def test_an_assistant_learns_from_the_one_before_it(copy_of_chain: Copy, monkeypatch) -> None:
+def test_an_assistant_learns_from_the_one_before_it(copy_of_members: Chain, monkeypatch) -> None:
     taught: list[tuple[Any, Any]] = []
     real = distill_student.DistillStudent
 
@@ -197,7 +215,7 @@ def test_an_assistant_learns_from_the_one_before_it(copy_of_chain: Copy, monkeyp
 
     monkeypatch.setattr(distill_student, "DistillStudent", noted)
     one = {**SHORT, "epochs": 1}
-    copy_of_chain().run("distill_student", distill={"assistants": ({}, {}), "fit": one})
+    copy_of_members.run("distill_student", distill={"assistants": ({}, {}), "fit": one})
     counts = [sum(p.numel() for p in teacher.parameters()) for _, teacher in taught]
     assert len(taught) == 3
     assert counts[0] > counts[1] == counts[2]
@@ -205,8 +223,8 @@ def test_an_assistant_learns_from_the_one_before_it(copy_of_chain: Copy, monkeyp
     assert not any(p.requires_grad for _, teacher in taught for p in teacher.parameters())
 
 
-def test_smoothed_labels_of_an_assistant_are_refused(chain: Chain) -> None:
-    block = load(chain.paths.params).blocks["distill"]
+def test_smoothed_labels_of_an_assistant_are_refused(members: Chain) -> None:
+    block = load(members.paths.params).blocks["distill"]
     with pytest.raises(ValueError, match="label_smoothing"):
         Distill.model_validate({**block.model_dump(), "assistants": ({"fit": {**SHORT, "label_smoothing": 0.1}},)})
 
