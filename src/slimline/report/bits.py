@@ -45,7 +45,7 @@ def picture(rows: Sequence[Row], chosen: Mapping[str, Bits]) -> bytes:
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
         image = axes.imshow(shades, cmap="Blues", aspect="auto", vmin=shades.min() - 0.5, vmax=max(0.0, shades.max()))
-        middle = (image.norm.vmin + image.norm.vmax) / 2  # type: ignore[operator]
+        middle = 0.4 * image.norm.vmin + 0.6 * image.norm.vmax  # type: ignore[operator]
         for (down, across), drop in np.ndenumerate(drops):
             shade = "white" if shades[down, across] > middle else INK
             axes.text(across, down, f"{100 * drop:.1f}" if drop else "0", ha="center", va="center", color=shade, fontsize=7.5)
@@ -54,6 +54,6 @@ def picture(rows: Sequence[Row], chosen: Mapping[str, Bits]) -> bytes:
         axes.set_xticks(range(len(widths)), [str(width) for width in widths])
         axes.set_yticks(range(len(layers)), layers, fontsize=7.5)
         axes.set_xlabel("bits of this layer's weights alone (numbers: points of validation accuracy lost; framed: chosen)")
-        figure.colorbar(image, ax=axes, label="error of the logits, log₁₀ of its share of their variance")
+        figure.colorbar(image, ax=axes, label="log₁₀ of the error of the logits")
 
     return png(draw, width=8.5, height=1.3 + CELL * len(layers))
