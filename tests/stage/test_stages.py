@@ -1,5 +1,6 @@
 """Each stage does its work: take the work away and the test that names it fails."""
 
+import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from chain import RUNS, Chain, workspace
+from ruamel.yaml import YAML
 from safetensors.torch import load_file
 from torch import nn
 
-from slimline import artifacts
+from slimline import artifacts, cli
 from slimline.core.quantized import quantized_layers
 from slimline.data.batches import scaled
 from slimline.data.prepared import Images, load_split
@@ -119,6 +121,46 @@ def test_quantization_aware_training_moves_the_codes(copy_of_chain: Copy, chain:
 def test_fewer_bits_make_a_smaller_file_and_another_model(copy_of_chain: Copy, chain: Chain) -> None:
     four = copy_of_chain().run("quantize", quantize={"weights": {"bits": 4, "scheme": {"name": "min_max"}}})
     assert four.paths.model("quantized").packed.stat().st_size < chain.paths.model("quantized").packed.stat().st_size
+
+
+MSE = {"name": "mse"}
+KINDS = {
+    "learned": ({"bits": 4, "learn": {"name": "lsq"}}, {"bits": 4, "learn": {"name": "pact", "decay": 1e-4}}),
+    "by name": ({"bits": 4, "exceptions": {"*.classifier": "bf16"}}, {"bits": 8, "exceptions": {"normalize": 16}}),
+    "a codebook": ({"bits": 3, "codebook": {"name": "k_means"}}, {"bits": 8}),
+    "floats": ({"bits": "e4m3"}, {"bits": "e5m2"}),
+    "64 bits": ({"bits": 64}, {"bits": 64}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_grid_is_trained_saved_and_deployed_alike(kind, copy_of_chain: Copy, chain: Chain) -> None:
+    weights, activations = ({"scheme": MSE, **block} for block in KINDS[kind])
+    made = copy_of_chain().run("quantize", quantize={"weights": weights, "activations": activations})
+    metrics = json.loads(made.paths.stage_metrics("quantize").read_text())["quantized"]
+    assert metrics["parity/deployed/agreement"] >= 0.98
+    assert metrics["val/accuracy"] > 0.2
+    files, images = made.paths.model("quantized"), scaled(split(made, "validation").pixels[:64])
+    assert torch.equal(artifacts.load(files)[1](images), artifacts.load_packed(files.packed)[1](images))
+
+
+def test_which_bits_where_is_told_as_parameters_table_and_picture(copy_of_chain: Copy, capsys: pytest.CaptureFixture[str]) -> None:
+    root = copy_of_chain().paths.root
+    cli.main(["--workspace", str(root), "bits", "--bytes", "400", "--widths", "8,4,2"])
+    text = capsys.readouterr().out
+    told = YAML(typ="safe").load(text)["quantize.weights.exceptions"]
+    rows = list(csv.DictReader((root / "plots" / "bits.csv").open()))
+    assert told == {row["layer"]: int(row["width"]) for row in rows if row["chosen"] == "1"}
+    assert sum(float(row["bytes"]) for row in rows if row["chosen"] == "1") <= 400
+    assert (root / "plots" / "bits.png").read_bytes()[:4] == b"\x89PNG"
+    for arguments, said in (
+        (["--drop", "-1"], "a budget of -1 of accuracy cannot be met"),
+        (["--bytes", "9", "--widths", "8,1"], "found '1'; allowed"),
+    ):
+        with pytest.raises(SystemExit):
+            cli.main(["--workspace", str(root), "bits", *arguments])
+        assert said in capsys.readouterr().err
 
 
 def test_an_export_that_disagrees_is_not_kept(copy_of_chain: Copy, monkeypatch: pytest.MonkeyPatch) -> None:
