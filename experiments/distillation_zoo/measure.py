@@ -1,6 +1,6 @@
 """Every loss against the student alone, for two pairs of networks; the question and the answers stand in README.md.
 
-    python -m experiments.distillation_zoo.measure --data ARCHIVE    # environment active; about 50 minutes on one free core
+    python -m experiments.distillation_zoo.measure --data ARCHIVE    # environment active; about an hour on one free core
     python -m experiments.distillation_zoo.measure record            # the tables of README.md, from results.json
 
 ARCHIVE is the CIFAR-10 JPEG copy as README.md describes it. What results.json has is not measured again, and a training that was
@@ -8,6 +8,7 @@ interrupted goes on. For a trial: `--seeds 1 --epochs 1 --home FOLDER`, which le
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy as np
 from experiments.distillation_zoo import tables
 from experiments.lab import Lab, Network, prepared
 from slimline.files import write_text
+from slimline.models import ensemble as ensembles
+from slimline.models.network import network
 
 HERE = Path(__file__).resolve().parent
 SEEDS = 3
@@ -45,9 +48,11 @@ def beside_labels(weight: float, name: str) -> dict[str, Any]:
     return {"name": "sum", "terms": [[1.0, {"name": "labels"}], [weight, {"name": name}]]}
 
 
+SOFT_HARD = {"name": "soft_hard", "temperature": 4.0, "alpha": 0.9}
 LOSSES: dict[str, dict[str, Any] | None] = {
     "alone": None,
-    "soft_hard": {"name": "soft_hard", "temperature": 4.0, "alpha": 0.9},
+    "soft_hard": SOFT_HARD,
+    tables.ENSEMBLE: SOFT_HARD,
     "hard": {"name": "hard"},
     "dkd": {"name": "dkd"},
     "hint": beside_labels(1.0, "hint"),
@@ -63,16 +68,27 @@ def measure(archive: Path, home: Path, seeds: int, epochs: int | None) -> None:
     lab = Lab(home, prepared(archive, home, DATA, ONLY), "CIFAR-10 (JPEG copy), 16×16")
     teacher_fit = {**COMMON, "epochs": epochs or TEACHER_EPOCHS}
     student_fit = {**COMMON, **VIEWS, "epochs": epochs or STUDENT_EPOCHS}
-    for seed in range(seeds):
-        if all(lab.record(name, seed) for name in ("teacher", *(tables.named(pair, loss) for pair in STUDENTS for loss in LOSSES))):
-            continue
-        teacher = lab.trained("teacher", seed, TEACHER, teacher_fit)
+    teachers = [lab.trained("teacher", seed, TEACHER, teacher_fit) for seed in range(seeds)]
+    whole = ensemble(lab, teachers)
+    record(lab, "ensemble", 0, whole)
+    for seed, teacher in enumerate(teachers):
         record(lab, "teacher", seed, teacher)
         for pair, student in STUDENTS.items():
             for loss, spec in LOSSES.items():
                 name = tables.named(pair, loss)
                 if lab.record(name, seed) is None:
-                    record(lab, name, seed, lab.trained(name, seed, student, student_fit, teacher if spec else None, spec))
+                    taught = None if spec is None else whole if loss == tables.ENSEMBLE else teacher
+                    record(lab, name, seed, lab.trained(name, seed, student, student_fit, taught, spec))
+
+
+def ensemble(lab: Lab, members: Sequence[Network]) -> Network:
+    """`members` as one teacher: the mean of their probabilities."""
+    data = lab.data
+    spec = {"name": ensembles.NAME, "members": [TEACHER] * len(members), "average": "probabilities", "weights": [1.0] * len(members)}
+    model = network(spec, data.input_shape, len(data.classes), data.mean, data.std)
+    for own, member in zip(model.get_submodule("network.members").children(), members, strict=True):
+        own.load_state_dict(member.model.get_submodule("network").state_dict())
+    return Network(model.eval(), [], " ".join(member.identity for member in members))
 
 
 def record(lab: Lab, name: str, seed: int, network: Network) -> None:

@@ -13,6 +13,8 @@ from slimline.report.record import between, markdown
 HERE = Path(__file__).resolve().parent
 BEGIN, END = "<!-- results: made by `python -m experiments.distillation_zoo.measure record` from results.json -->", "<!-- end of results -->"
 PAIRS = {"resnet": "ResNet-14 → ResNet-8", "mobilenet": "ResNet-14 → MobileNet"}
+ENSEMBLE = "soft_hard, ensemble"
+"""The loss soft_hard under the teachers of all seeds at once."""
 FAMILY, POWER = 0.95, 0.8
 """How sure all claims of a table are together, and how likely the smallest detectable difference would have been seen."""
 
@@ -41,6 +43,8 @@ def said(results: Path) -> str:
     errors = np.array([record["errors"] for record in records["teacher"].values()])
     facts = next(iter(records["teacher"].values()))
     teacher = f"Teachers, one a seed ({facts['parameters']:,} parameters): {shown(1 - errors / images)} on the test images."
+    together = records["ensemble"][0]["errors"]
+    teacher += f" All of them as one, their probabilities averaged: {(1 - together / images) * 100:.2f} %."
     return "\n\n".join([teacher, *(table(pair, records, images) for pair in PAIRS), made(values)])
 
 
@@ -69,6 +73,12 @@ def table(pair: str, records: Records, images: int) -> str:
     verdict = (
         f"Better than alone: {', '.join(better) or 'none'}. Worse: {', '.join(worse) or 'none'}. All intervals of the table hold together "
         f"with {FAMILY:.0%} (Bonferroni); a difference of {smallest * 100:.2f} points would have been seen with a chance of {POWER:.0%}."
+    )
+    single, several = records[named(pair, "soft_hard")], records[named(pair, ENSEMBLE)]
+    found = pooled([(several[seed], single[seed]) for seed in several], images, FAMILY)
+    verdict += (
+        f" The ensemble against one teacher, both by soft_hard: {found.difference * 100:+.2f} points "
+        f"({FAMILY:.0%} interval {found.low * 100:+.2f} to {found.high * 100:+.2f})."
     )
     parameters = next(iter(alone.values()))["parameters"]
     return f"**{PAIRS[pair]}** ({parameters:,} parameters, {len(alone)} seeds)\n\n{markdown(header, rows)}\n\n{verdict}"
