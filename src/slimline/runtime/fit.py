@@ -17,7 +17,7 @@ from slimline.runtime.classifier import Classifier, Epoch
 from slimline.runtime.keeping import Keeper
 from slimline.runtime.losses import NotFiniteError
 from slimline.runtime.parallel import STRATEGIES, SYNCHRONY
-from slimline.runtime.parallel.arrangement import READS_LAYERS, Arrangement
+from slimline.runtime.parallel.arrangement import READS_LAYERS, Arrangement, Divided
 from slimline.runtime.settings import Settings
 from slimline.runtime.stopping import STOP
 from slimline.runtime.trainer import trainer
@@ -109,6 +109,8 @@ def arranged(params: Fit, settings: Settings, objective: Objective) -> Arrangeme
     if unfit and not settings.world.alone:
         where = "hardware.strategy" if params.synchrony is None else "fit.synchrony"
         raise SlimlineError(f"{unfit[0]} and {where} {spec['name']} do not go together in several processes; leave one of them out")
+    if params.norm_sparsity > 0 and isinstance(arrangement, Divided) and not settings.world.alone:
+        raise SlimlineError(f"fit.norm_sparsity needs the whole network in each process, unlike hardware.strategy {spec['name']}; make it ddp, or 0")
     if params.compile and objective.reads_layers:
         raise SlimlineError(f"fit.compile and {READS_LAYERS} do not go together; leave one of them out")
     return arrangement
