@@ -4,6 +4,7 @@ A *unit* is what goes as one: a weight, a channel, a head, a group of weights. U
 earlier layer, then to the earlier unit; the order of a plan starts with what is gone already.
 """
 
+import math
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
@@ -15,6 +16,9 @@ Cut = Callable[[nn.Module], nn.Module]
 """A copy of a network without what was decided on: of the network that was scored, or of one of the same shapes (earlier weights, say)."""
 
 
+NONE_SPARED = (math.inf, "")
+
+
 class Plan(ABC):
     """The units of one network in their order.
 
@@ -23,13 +27,14 @@ class Plan(ABC):
         gone: how many of them the network has lost already.
         most: how many can be gone at all.
         bounds: what keeps the others, in the words of params.yaml.
+        spared: the smallest score of those that cannot go, and the layer that has it.
     """
 
     noun: str
     """What fractions are counted in."""
 
-    def __init__(self, units: int, gone: int, most: int, bounds: str) -> None:
-        self.units, self.gone, self.most, self.bounds = units, gone, most, bounds
+    def __init__(self, units: int, gone: int, most: int, bounds: str, spared: tuple[float, str] = NONE_SPARED) -> None:
+        self.units, self.gone, self.most, self.bounds, self.spared = units, gone, most, bounds, spared
 
     @abstractmethod
     def cut(self, count: int) -> Cut:

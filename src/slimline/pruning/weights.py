@@ -39,8 +39,9 @@ class WeightPlan(Plan):
         gone: int,
         params: int,
         bounds: str,
+        spared: tuple[float, str],
     ) -> None:
-        super().__init__(sum(shape.numel() for shape in layers.values()), gone, len(order), bounds)
+        super().__init__(sum(shape.numel() for shape in layers.values()), gone, len(order), bounds, spared)
         self._layers, self._order, self._values, self._params = layers, order, values, params
 
     def cut(self, count: int) -> Cut:
@@ -113,7 +114,9 @@ class Weights(Granularity):
         key = values if self._scope == "global" else torch.where(taken, -torch.inf, ranks)
         order = torch.sort(torch.where(allowed, key, torch.inf), stable=True).indices[: int(allowed.sum())]
         shapes = {name: layer.weight.shape for name, layer in self._layers.items()}
-        return WeightPlan(shapes, order, values[order] if self._scope == "global" else None, int(taken.sum()), self._params, self._bounds)
+        kept = [part[~free] for part, free in zip(values.split(sizes), allowed.split(sizes), strict=True)]
+        spared = min((float(part.min()), name) for part, name in zip(kept, shapes, strict=True) if len(part))
+        return WeightPlan(shapes, order, values[order] if self._scope == "global" else None, int(taken.sum()), self._params, self._bounds, spared)
 
     def record(self, original: nn.Module, pruned: nn.Module) -> dict[str, Any]:
         return {"layers": list(self._layers)}

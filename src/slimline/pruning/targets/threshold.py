@@ -24,6 +24,12 @@ class Threshold(Target):
         count = plan.below(self.asked)
         if count is None:
             raise SlimlineError("prune.target threshold goes by scores alone: make prune.granularity.scope global, or the target fraction")
+        score, layer = plan.spared
+        if score < self.asked:
+            raise SlimlineError(
+                f"prune.target threshold {self.asked:g} cannot be met: {plan.bounds}, and all that is left of layer '{layer}' would be what "
+                f"scores {score:.3g} or less; lower prune.target.below, or skip the layer"
+            )
         return something(count, plan, f"no score is below {self.asked:g}; raise prune.target.below")
 
     def obtained(self, plan: Plan, count: int, pruned: nn.Module) -> float:
