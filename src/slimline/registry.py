@@ -168,12 +168,21 @@ def _as_number(value: Any) -> str:
         return ""
 
 
-def _keys(schema: Any, parents: Sequence[int | str]) -> list[str]:
+def _keys(schema: type[BaseModel], parents: Sequence[int | str]) -> list[str]:
     """Keys that `schema` allows below `parents`; none where that is no block."""
+    place: Any = schema
     for part in parents:
-        candidates = [schema.model_fields[part].annotation] if isinstance(part, str) and part in schema.model_fields else []
-        candidates += [inner for candidate in candidates for inner in get_args(candidate)]
-        schema = next((c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)), None)
-        if schema is None:
-            return []
-    return list(schema.model_fields)
+        if isinstance(part, str):  # a number is a place in a list, whose entries are all of the same kind
+            block = _block(place)
+            if block is None or part not in block.model_fields:
+                return []
+            place = block.model_fields[part].annotation
+    block = _block(place)
+    return [] if block is None else list(block.model_fields)
+
+
+def _block(annotation: Any) -> type[BaseModel] | None:
+    """The first block in `annotation`, as in `tuple[Block, ...] | None`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_block, get_args(annotation))), None)

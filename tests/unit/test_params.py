@@ -71,6 +71,11 @@ SLIPS = {
     "missing seed": ("seed: 0", "", f"seed: missing; needed are {BLOCK}"),
     "misspelt key": ("epochs: 30", "epoch: 30", f"teacher.fit.epoch: no such parameter; did you mean epochs? allowed here: {FIT}"),
     "alien key": ("criterion: {", "zzz: 1\n  criterion: {", "prune.zzz: no such parameter; allowed here: criterion, granularity, target"),
+    "misspelt key in a list of blocks": (
+        "  loss: {name: soft_hard, temperature: 4.0, alpha: 0.9}\n  fit:",
+        "  loss: {name: soft_hard, temperature: 4.0, alpha: 0.9}\n  assistants: [{}, {sed: 3}]\n  fit:",
+        "distill.assistants.1.sed: no such parameter; did you mean seed? allowed here: model, loss, fit, seed",
+    ),
     "missing key": (
         "  granularity: {name: channels, layer_limit: 0.9, multiple_of: 16}\n",
         "",
