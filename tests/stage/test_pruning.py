@@ -236,3 +236,13 @@ def test_every_stage_after_pruning_takes_a_masked_model(copy_of_chain: Copy) -> 
     chain = copy_of_chain().run("prune", "quantize", "evaluate", prune={**WEIGHTS, "fit": None}, quantize={"fit": None})
     card = json.loads(chain.paths.scorecard.read_text())["models"]["pruned"]
     assert card["nonzero_params"] < 0.6 * card["params"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("granularity", ["channels", "weights"])
+def test_limits_by_sensitivity_spare_the_layers_that_cost_most(granularity: str, copy_of_chain: Copy) -> None:
+    block = {"granularity": {"name": granularity}, "target": {"name": "fraction", "amount": 0.2}, "fit": None}
+    free = metrics(copy_of_chain().run("prune", prune=block))
+    spared = metrics(copy_of_chain().run("prune", prune={**block, "sensitivity": {"points": 15.0}}))
+    assert spared["prune/obtained"] >= 0.2
+    assert spared["prune/accuracy_cut"] >= free["prune/accuracy_cut"] - 0.05

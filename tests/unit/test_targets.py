@@ -79,6 +79,16 @@ def test_weights_below_a_threshold_go_and_no_others() -> None:
     assert all(torch.equal(a.mask, b.mask) for a, b in zip(pruned, same, strict=True))
 
 
+@pytest.mark.parametrize("granularity", ["channels", "weights"])
+def test_a_threshold_that_would_leave_a_layer_empty_is_refused_with_the_layers_name(granularity) -> None:
+    model = nn.Sequential(nn.Flatten(), *small([[0.9, 0.8], [0.3, 0.9]], [[0.01, 0.02], [0.03, 0.01]], [[0.7, 0.8]]))
+    parameters = {"readers": False, "relative": False} if granularity == "channels" else {}
+    made: Granularity = build(GRANULARITIES, {"name": granularity, **parameters}, model, (1, 1, 2))
+    plan = made.plan(model, magnitude(model, (), p=1))
+    with pytest.raises(SlimlineError, match=r"threshold 0.2 cannot be met: with layer_limit .*, and all that is left of layer '2' would be what"):
+        build(TARGETS, {"name": "threshold", "below": 0.2}, tiny.scales(model, (1, 1, 2))).count(plan, model)
+
+
 @pytest.mark.parametrize(("below", "scope", "told"), [(1e-9, "global", "remove nothing: no score is below"), (1.0, "layer", "scope global")])
 def test_a_threshold_that_takes_nothing_or_that_is_no_order_is_refused(below, scope, told) -> None:
     model = tiny.trained("mlp")

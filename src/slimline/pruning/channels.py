@@ -23,7 +23,7 @@ from slimline.core.masked import masked_layers
 from slimline.core.resized import differing, take_rows
 from slimline.errors import SlimlineError
 from slimline.pruning.layers import chosen, prunable
-from slimline.pruning.plan import Cut, Granularity, Plan
+from slimline.pruning.plan import NONE_SPARED, Cut, Granularity, Plan
 
 Norm = nn.BatchNorm2d | nn.InstanceNorm2d | nn.GroupNorm
 
@@ -123,9 +123,18 @@ class ChannelPlan(Plan):
 
     noun = "channels"
 
-    def __init__(self, model: nn.Module, groups: Sequence[ChannelGroup], order: Sequence[Channel], units: int, multiple_of: int, bounds: str) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Sequence[ChannelGroup],
+        order: Sequence[Channel],
+        units: int,
+        multiple_of: int,
+        bounds: str,
+        spared: tuple[float, str],
+    ) -> None:
         gone = units - sum(group.units for group in groups)
-        super().__init__(units, gone, gone + len(order), bounds)
+        super().__init__(units, gone, gone + len(order), bounds, spared)
         self._groups, self._order, self._multiple_of = groups, order, multiple_of
         self._params = sum(p.numel() for p in model.parameters())
         self._sizes = _sizes(model, groups)
@@ -248,12 +257,15 @@ class Channels(Granularity):
         roots = {g.root: g.units for g in self._groups}
         groups = self._groups if model is self._original else [g for g in channel_groups(model, self._shape) if g.root in roots]
         order: list[Channel] = []
+        spared = NONE_SPARED
         for number, group in enumerate(groups):
             ranked = sorted(self._scored(number, group, scores))
-            order += ranked[: max(self._most[group.root] - (roots[group.root] - group.units), 0)]
+            free = max(self._most[group.root] - (roots[group.root] - group.units), 0)
+            order += ranked[:free]
+            spared = min([spared, *((channel.score, group.root) for channel in ranked[free : free + 1])])
         if not order:
             raise SlimlineError("no channel can go: the criterion scores none of them, or each layer is at its limit")
-        return ChannelPlan(model, groups, sorted(order), sum(roots.values()), self._multiple_of, self._bounds)
+        return ChannelPlan(model, groups, sorted(order), sum(roots.values()), self._multiple_of, self._bounds, spared)
 
     def _scored(self, number: int, group: ChannelGroup, scores: Mapping[str, Tensor]) -> Iterator[Channel]:
         total, count = torch.zeros(group.width, dtype=torch.float64), torch.zeros(group.width, dtype=torch.float64)
