@@ -68,7 +68,7 @@ def early(chain: Chain, step: int = 4) -> Chain:
     return chain.run("distill_student", distill={"early": step})
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in ("one_shot", "gradual") else pytest.mark.slow) for n in sorted(SCHEDULES)])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "gradual" else pytest.mark.slow) for n in sorted(SCHEDULES)])
 def test_under_every_schedule_the_share_asked_for_is_masked_in_every_file(name: str, copy_of_chain: Copy) -> None:
     chain = early(copy_of_chain()) if name == "rewinding" else copy_of_chain()
     chain.run("prune", prune={**WEIGHTS, "schedule": schedule(name)})
@@ -84,7 +84,7 @@ def test_under_every_schedule_the_share_asked_for_is_masked_in_every_file(name: 
 
 
 def test_a_mask_stays_through_quantization(copy_of_chain: Copy) -> None:
-    chain = copy_of_chain().run("prune", "quantize", prune={**WEIGHTS, "fit": None})
+    chain = copy_of_chain().run("prune", "quantize", prune={**WEIGHTS, "fit": None}, quantize={"fit": None})
     masks = {name: layer.mask for name, layer in masked_layers(model(chain)).items()}
     layers = quantized_layers(model(chain, "quantized"))
     assert layers.keys() == masks.keys()
@@ -141,6 +141,7 @@ def test_channels_cannot_go_within_a_training(copy_of_chain: Copy) -> None:
         copy_of_chain().run("prune", prune={"schedule": schedule("gradual")})
 
 
+@pytest.mark.slow
 def test_a_drop_of_accuracy_is_kept_to_on_the_validation_images(copy_of_chain: Copy) -> None:
     chain = copy_of_chain().run("prune", prune={**WEIGHTS, "target": {"name": "accuracy_drop", "points": 4.0}, "fit": None})
     found = metrics(chain)
