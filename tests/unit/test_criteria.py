@@ -180,6 +180,24 @@ def test_a_network_whose_gradients_are_no_numbers_is_refused_by_the_layers_name(
         scores_of(name, model, of=[two_pixels()])
 
 
+class Undecided(nn.Module):
+    """Looks at values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.layer(x.flatten(1))
+        return y if y.sum() > 0 else -y
+
+
+def test_a_network_whose_images_cannot_be_told_apart_is_refused_with_another_criterion() -> None:
+    assert scores_of("taylor", Undecided(), of=[two_pixels()])
+    with pytest.raises(SlimlineError, match="take the criterion taylor"):
+        scores_of("second_order", Undecided(), of=[two_pixels()])
+
+
 @CRITERION
 def test_layers_that_share_a_weight_and_models_without_any_are_refused(name) -> None:
     if name == "batch_norm":

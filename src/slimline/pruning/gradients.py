@@ -3,7 +3,7 @@
 The network is in eval mode, so that batch norms take no statistics from a batch; the loss is the cross-entropy with the labels.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -74,10 +74,19 @@ def mean_squared_gradient(model: nn.Module, batches: Iterable[Batch]) -> dict[st
     with _eval(model), torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         for batch in batches:
             for some, labels in zip(batch.images.split(at_once), batch.labels.split(at_once), strict=True):
-                for name, gradients in each(weights, some, labels).items():
+                for name, gradients in _of_each(each, weights, some, labels).items():
                     sums[name] += gradients.double().square().sum(0)
             images += len(batch.labels)
     return _means(sums, images)
+
+
+def _of_each(each: Callable[..., dict[str, Tensor]], weights: dict[str, Tensor], images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    try:
+        return each(weights, images, labels)
+    except RuntimeError as error:  # a user's network that works in place, or looks at values
+        raise SlimlineError(
+            f"this network's gradients cannot be told apart by images ({' '.join(str(error).split())[:120]}); take the criterion taylor"
+        ) from error
 
 
 def _means(sums: dict[str, Tensor], images: int) -> dict[str, Tensor]:
