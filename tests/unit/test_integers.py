@@ -120,3 +120,18 @@ def test_a_processor_without_vnni_is_told_by_its_flags(flags, saturates, tmp_pat
     assert not adds_in_16_bits(tmp_path / "nowhere")
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert not adds_in_16_bits(tmp_path / "cpuinfo")
+
+
+@pytest.mark.parametrize("saturates", [False, True])
+def test_the_exact_and_slower_way_is_asked_for_where_it_is_needed_and_nowhere_else(saturates, monkeypatch, tmp_path) -> None:
+    asked = []
+
+    class Options:
+        def add_session_config_entry(self, key: str, value: str) -> None:
+            asked.append((key, value))
+
+    monkeypatch.setattr("onnxruntime.SessionOptions", Options)
+    monkeypatch.setattr("slimline.export.runtime.adds_in_16_bits", lambda: saturates)
+    with pytest.raises(SlimlineError, match="ONNX Runtime cannot load it"):
+        OnnxModel(tmp_path / "none.onnx", threads=1)
+    assert asked == ([("session.x64quantprecision", "1")] if saturates else [])
