@@ -102,7 +102,11 @@ def test_the_exported_model_computes_what_was_trained(form, zoo) -> None:
     assert result.largest_difference <= (1e-4 if form in ("float", "resized") else 0.5 * spread)
 
 
-@pytest.mark.parametrize("name", tiny.shared(tiny.ZOO))
+QUICK = ("resnet", "mobilenet", "vit", "lenet300")
+"""The others take long, as ONNX's exporter does."""
+
+
+@pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in tiny.ZOO])
 def test_every_network_and_norm_keeps_its_function_when_cut_put_on_grids_saved_and_exported(name, tmp_path) -> None:
     manifest, model = tiny.manifest(name), tiny.trained(name)
     pruned = tiny.centred(tiny.cut_channels(model, magnitude(model, ()), SHAPE, amount=0.4, layer_limit=0.9), SHAPE)
