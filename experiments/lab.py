@@ -3,10 +3,11 @@
 Their scripts run as modules from the repository: `python -m experiments.NAME.measure`.
 """
 
+import argparse
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from slimline.data.transfer import transfer_set
 from slimline.distillation.taught import Taught
 from slimline.evaluation.latency import machine
 from slimline.evaluation.statistics import Comparison, compare
-from slimline.files import whole_file, whole_folder, write_json
+from slimline.files import whole_file, whole_folder, write_json, write_text
 from slimline.models.network import network
 from slimline.params.data import Data
 from slimline.params.fit import Fit
@@ -109,6 +110,21 @@ class Lab:
         write_json(self.folder / "results.json", self.values)
         return made
 
+    def measured(self, name: str, seed: int, network: "Network", further: Mapping[str, Any] | None = None) -> None:
+        """Record what `network` is on both splits, and `further` facts, where results.json lacks it."""
+        if self.record(name, seed) is not None:
+            return
+        wrong = self.wrong(self.logits(network.model, "test"), "test")
+        facts = {
+            "validation_accuracy": float(np.mean(self.logits(network.model, "validation").argmax(1) == self.labels("validation"))),
+            "errors": len(wrong),
+            "wrong": wrong,
+            "parameters": sum(p.numel() for p in network.model.parameters()),
+            "curve": network.curve,
+        }
+        self.add(name, seed, {**facts, **(further or {})})
+        print(f"{name} {seed}: {len(wrong)} test errors, validation accuracy {facts['validation_accuracy']:.2%}", flush=True)
+
     def trained(
         self,
         name: str,
@@ -175,6 +191,44 @@ def prepared(archive: Path, home: Path, params: Mapping[str, Any], only: str | N
         with whole_folder(folder) as made:
             prepare(items, Data.model_validate(form), made, seed=0)
     return folder
+
+
+def shortened(fit: Mapping[str, Any], epochs: int | None) -> dict[str, Any]:
+    """`fit` for a trial of `epochs`; None: as it is."""
+    return {**fit, **({} if epochs is None else {"epochs": epochs})}
+
+
+def by_name(values: Mapping[str, Any]) -> dict[str, dict[int, dict[str, Any]]]:
+    """The records of results.json, by name and seed."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for record in values["records"]:
+        found.setdefault(record["name"], {})[record["seed"]] = record
+    return found
+
+
+def command(
+    doc: str | None, archive: str, home: Path, seeds: int, measure: Callable[[Path, Path, int, int | None], None], tables: Callable[[], str]
+) -> int:
+    """The command line that such an experiment has.
+
+    Args:
+        archive: where its data lie, if nothing else is said.
+        measure: from archive, folder of the results, seeds and epochs (None: as many as the experiment has).
+        tables: README.md anew.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", nargs="?", choices=("measure", "record"), default="measure")
+    parser.add_argument("--data", type=Path, default=Path("data/raw") / archive, help="archive of the image files (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=seeds)
+    parser.add_argument("--epochs", type=int, help="of every training, for a trial")
+    parser.add_argument("--home", type=Path, default=home, help="where results.json and .slimline lie (default: beside the script)")
+    given = parser.parse_args()
+    if given.command == "record":
+        write_text(home / "README.md", tables())
+        return 0
+    given.home.mkdir(parents=True, exist_ok=True)
+    measure(given.data.resolve(), given.home.resolve(), given.seeds, given.epochs)
+    return 0
 
 
 def pooled(records: Iterable[tuple[dict[str, Any], dict[str, Any]]], images: int, confidence: float) -> Comparison:

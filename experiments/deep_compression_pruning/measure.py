@@ -6,19 +6,15 @@
 What results.json has is not measured again, and a training that was interrupted goes on. `--epochs 1 --seeds 1 --home FOLDER` is a trial.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from experiments.deep_compression_pruning import tables
 from experiments.deep_compression_pruning.tables import Cell, cells
-from experiments.lab import Lab, Network, prepared
+from experiments.lab import Lab, Network, command, prepared, shortened
 from slimline import artifacts
 from slimline.core.cost import measure as cost_of
-from slimline.files import write_text
 from slimline.params.prune import Prune
 from slimline.paths import Paths
 from slimline.runtime.checkpoints import Place, key
@@ -58,18 +54,14 @@ def measure(archive: Path, home: Path, seeds: int, epochs: int | None) -> None:
     lab = Lab(home, prepared(archive, home, DATA), "MNIST")
     for seed in range(seeds):
         teacher = lab.trained("teacher", seed, TEACHER, shortened(TEACHER_FIT, epochs))
-        record_dense(lab, "teacher", seed, teacher)
+        lab.measured("teacher", seed, teacher)
         for name, spec in NETWORKS.items():
             dense = lab.trained(name, seed, spec, shortened(DENSE_FIT, epochs))
-            record_dense(lab, name, seed, dense)
+            lab.measured(name, seed, dense)
             paths = workspace(lab, name, seed, spec, dense, teacher)
             for cell in cells(name):
                 if lab.record(cell.name, seed) is None:
                     record_pruned(lab, cell, seed, paths, epochs)
-
-
-def shortened(fit: dict[str, Any], epochs: int | None) -> dict[str, Any]:
-    return fit if epochs is None else {**fit, "epochs": epochs}
 
 
 def workspace(lab: Lab, name: str, seed: int, spec: dict[str, Any], dense: Network, teacher: Network) -> Paths:
@@ -83,16 +75,6 @@ def workspace(lab: Lab, name: str, seed: int, spec: dict[str, Any], dense: Netwo
         manifest = artifacts.Manifest(architecture=architecture, input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
         artifacts.save(paths.model(folder), manifest, network.model)
     return paths
-
-
-def record_dense(lab: Lab, name: str, seed: int, network: Network) -> None:
-    if lab.record(name, seed) is None:
-        wrong = lab.wrong(lab.logits(network.model, "test"), "test")
-        validation = lab.logits(network.model, "validation").argmax(1)
-        accuracy = float(np.mean(validation == lab.labels("validation")))
-        parameters = sum(p.numel() for p in network.model.parameters())
-        lab.add(name, seed, {"errors": len(wrong), "wrong": wrong, "validation_accuracy": accuracy, "parameters": parameters})
-        print(f"{name} {seed}: {len(wrong)} test errors", flush=True)
 
 
 def record_pruned(lab: Lab, cell: Cell, seed: int, paths: Paths, epochs: int | None) -> None:
@@ -124,21 +106,5 @@ def record_pruned(lab: Lab, cell: Cell, seed: int, paths: Paths, epochs: int | N
     print(f"{cell.name} {seed}: {len(wrong)} test errors, {facts['packed_bytes']:,} bytes", flush=True)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", nargs="?", choices=("measure", "record"), default="measure")
-    parser.add_argument("--data", type=Path, default=Path("data/raw/mnist.tar.xz"), help="archive of MNIST's PNG files (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--epochs", type=int, help="of every training, for a trial")
-    parser.add_argument("--home", type=Path, default=HERE, help="where results.json and .slimline lie (default: beside this file)")
-    given = parser.parse_args()
-    if given.command == "record":
-        write_text(HERE / "README.md", tables.renewed())
-        return 0
-    given.home.mkdir(parents=True, exist_ok=True)
-    measure(given.data.resolve(), given.home.resolve(), given.seeds, given.epochs)
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(command(__doc__, "mnist.tar.xz", HERE, SEEDS, measure, tables.renewed))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import made, pooled
+from experiments.lab import by_name, made, pooled
 from slimline.report.record import between, markdown
 
 HERE = Path(__file__).resolve().parent
@@ -61,9 +61,7 @@ def said(results: Path) -> str:
     if not results.exists():
         return "Not run in full yet."
     values = json.loads(results.read_text())
-    records: Records = {}
-    for record in values["records"]:
-        records.setdefault(record["name"], {})[record["seed"]] = record
+    records = by_name(values)
     images = values["sessions"][-1]["images"]["test"]
     parts = [part for network, label in NETWORKS.items() if network in records for part in _of(network, label, records, images)]
     return "\n\n".join([*parts, made(values)])

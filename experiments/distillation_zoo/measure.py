@@ -7,16 +7,12 @@ ARCHIVE is the CIFAR-10 JPEG copy as README.md describes it. What results.json h
 interrupted goes on. For a trial: `--seeds 1 --epochs 1 --home FOLDER`, which leaves its results there.
 """
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from experiments.distillation_zoo import tables
-from experiments.lab import Lab, Network, prepared
-from slimline.files import write_text
+from experiments.lab import Lab, Network, command, prepared
 from slimline.models import ensemble as ensembles
 from slimline.models.network import network
 
@@ -70,15 +66,15 @@ def measure(archive: Path, home: Path, seeds: int, epochs: int | None) -> None:
     student_fit = {**COMMON, **VIEWS, "epochs": epochs or STUDENT_EPOCHS}
     teachers = [lab.trained("teacher", seed, TEACHER, teacher_fit) for seed in range(seeds)]
     whole = ensemble(lab, teachers)
-    record(lab, "ensemble", 0, whole)
+    lab.measured("ensemble", 0, whole)
     for seed, teacher in enumerate(teachers):
-        record(lab, "teacher", seed, teacher)
+        lab.measured("teacher", seed, teacher)
         for pair, student in STUDENTS.items():
             for loss, spec in LOSSES.items():
                 name = tables.named(pair, loss)
                 if lab.record(name, seed) is None:
                     taught = None if spec is None else whole if loss == tables.ENSEMBLE else teacher
-                    record(lab, name, seed, lab.trained(name, seed, student, student_fit, taught, spec))
+                    lab.measured(name, seed, lab.trained(name, seed, student, student_fit, taught, spec))
 
 
 def ensemble(lab: Lab, members: Sequence[Network]) -> Network:
@@ -91,33 +87,5 @@ def ensemble(lab: Lab, members: Sequence[Network]) -> Network:
     return Network(model.eval(), [], " ".join(member.identity for member in members))
 
 
-def record(lab: Lab, name: str, seed: int, network: Network) -> None:
-    """Measure one on both splits, where results.json lacks it."""
-    if lab.record(name, seed) is not None:
-        return
-    right = np.mean(lab.logits(network.model, "validation").argmax(1) == lab.labels("validation"))
-    wrong = lab.wrong(lab.logits(network.model, "test"), "test")
-    parameters = sum(p.numel() for p in network.model.parameters())
-    facts = {"validation_accuracy": float(right), "errors": len(wrong), "wrong": wrong, "parameters": parameters, "curve": network.curve}
-    lab.add(name, seed, facts)
-    print(f"{name} {seed}: {len(wrong)} test errors, validation accuracy {right:.2%}", flush=True)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", nargs="?", choices=("measure", "record"), default="measure")
-    parser.add_argument("--data", type=Path, default=Path("data/raw/cifar10-jpg.tar.xz"), help="archive of the JPEG files (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    parser.add_argument("--epochs", type=int, help="of every training, for a trial")
-    parser.add_argument("--home", type=Path, default=HERE, help="where results.json and .slimline lie (default: beside this file)")
-    given = parser.parse_args()
-    if given.command == "record":
-        write_text(HERE / "README.md", tables.renewed())
-        return 0
-    given.home.mkdir(parents=True, exist_ok=True)
-    measure(given.data.resolve(), given.home.resolve(), given.seeds, given.epochs)
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(command(__doc__, "cifar10-jpg.tar.xz", HERE, SEEDS, measure, tables.renewed))

@@ -7,15 +7,13 @@ ARCHIVE is MNIST's PNG files as experiments/mnist describes them. What results.j
 interrupted goes on.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.hinton_mnist import tables
-from experiments.lab import Lab, Network, prepared
-from slimline.files import write_text
+from experiments.lab import Lab, Network, command, prepared, shortened
 
 HERE = Path(__file__).resolve().parent
 SEEDS = 3
@@ -43,42 +41,30 @@ BIASES = np.arange(0, 300) / 10
 NAMES = ("teacher", "alone", "distilled", "alone_without", "distilled_without")
 
 
-def measure(archive: Path, seeds: int) -> None:
-    lab = Lab(HERE, prepared(archive, HERE, DATA), "MNIST")
+def measure(archive: Path, home: Path, seeds: int, epochs: int | None) -> None:
+    lab = Lab(home, prepared(archive, home, DATA), "MNIST")
     for seed in range(seeds):
         if all(lab.record(name, seed) for name in NAMES):
             continue
-        teacher = lab.trained("teacher", seed, TEACHER, TEACHER_FIT)
-        record(lab, "teacher", seed, teacher)
+        teacher = lab.trained("teacher", seed, TEACHER, shortened(TEACHER_FIT, epochs))
+        lab.measured("teacher", seed, teacher)
         for name in NAMES[1:]:
             if lab.record(name, seed) is None:
                 taught = (teacher, LOSS) if name.startswith("distilled") else (None, None)
                 without = [WITHOUT] if name.endswith("_without") else []
-                record(lab, name, seed, lab.trained(name, seed, STUDENT, STUDENT_FIT, *taught, without))
+                student = lab.trained(name, seed, STUDENT, shortened(STUDENT_FIT, epochs), *taught, without)
+                lab.measured(name, seed, student, unseen(lab, student) if without else None)
 
 
-def record(lab: Lab, name: str, seed: int, network: Network) -> None:
-    """Measure one on both splits, where results.json lacks it; where a class was never seen, with a bias that validation picks, too."""
-    if lab.record(name, seed) is not None:
-        return
+def unseen(lab: Lab, network: Network) -> dict[str, Any]:
+    """How a student that never saw the class does on it, as it is and with a bias that validation picks."""
     validation, test = (lab.logits(network.model, split) for split in ("validation", "test"))
-    wrong = lab.wrong(test, "test")
-    facts: dict[str, Any] = {
-        "validation_accuracy": float(np.mean(validation.argmax(1) == lab.labels("validation"))),
-        "errors": len(wrong),
-        "wrong": wrong,
-        "parameters": sum(p.numel() for p in network.model.parameters()),
-        "curve": network.curve,
-    }
-    if name.endswith("_without"):
-        unseen = lab.data.classes.index(WITHOUT)
-        bias = best_bias(validation, lab.labels("validation"), unseen)
-        corrected = lab.wrong(test + bias * np.eye(test.shape[1])[unseen], "test")
-        theirs = set(np.flatnonzero(lab.labels("test") == unseen).tolist())
-        facts |= {"bias": bias, "errors_corrected": len(corrected), "unseen": len(theirs)}
-        facts |= {"unseen_wrong": len(theirs & set(wrong)), "unseen_wrong_corrected": len(theirs & set(corrected))}
-    lab.add(name, seed, facts)
-    print(f"{name} {seed}: {len(wrong)} test errors, validation accuracy {facts['validation_accuracy']:.2%}", flush=True)
+    place = lab.data.classes.index(WITHOUT)
+    bias = best_bias(validation, lab.labels("validation"), place)
+    wrong, corrected = (set(lab.wrong(logits, "test")) for logits in (test, test + bias * np.eye(test.shape[1])[place]))
+    theirs = set(np.flatnonzero(lab.labels("test") == place).tolist())
+    facts = {"bias": bias, "errors_corrected": len(corrected), "unseen": len(theirs)}
+    return {**facts, "unseen_wrong": len(theirs & wrong), "unseen_wrong_corrected": len(theirs & corrected)}
 
 
 def best_bias(logits: np.ndarray, labels: np.ndarray, unseen: int) -> float:
@@ -87,18 +73,5 @@ def best_bias(logits: np.ndarray, labels: np.ndarray, unseen: int) -> float:
     return float(min(BIASES, key=lambda bias: np.count_nonzero((logits + bias * column).argmax(1) != labels)))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", nargs="?", choices=("measure", "record"), default="measure")
-    parser.add_argument("--data", type=Path, default=Path("data/raw/mnist.tar.xz"), help="archive of MNIST's PNG files (default: %(default)s)")
-    parser.add_argument("--seeds", type=int, default=SEEDS)
-    given = parser.parse_args()
-    if given.command == "record":
-        write_text(HERE / "README.md", tables.renewed())
-        return 0
-    measure(given.data.resolve(), given.seeds)
-    return 0
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(command(__doc__, "mnist.tar.xz", HERE, SEEDS, measure, tables.renewed))

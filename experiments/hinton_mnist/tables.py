@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.lab import made, pooled
+from experiments.lab import by_name, made, pooled
 from slimline.report.record import between, markdown
 
 HERE = Path(__file__).resolve().parent
@@ -21,9 +21,7 @@ LABELS = {"teacher": "teacher 2×1200, dropout, shifts", "alone": "student 2×80
 def renewed() -> str:
     """README.md with what results.json says."""
     values = json.loads((HERE / "results.json").read_text())
-    records: dict[str, dict[int, dict[str, Any]]] = {}
-    for record in values["records"]:
-        records.setdefault(record["name"], {})[record["seed"]] = record
+    records = by_name(values)
     images = values["sessions"][-1]["images"]["test"]
     rows = []
     for name, label in LABELS.items():
