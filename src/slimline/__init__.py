@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, overload
 
+from slimline.errors import SlimlineError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -28,8 +30,10 @@ def load(path: str | Path, *, runtime: Literal["torch", "onnxruntime"] = "torch"
         threads: of the session.
 
     Raises:
-        SlimlineError: missing, truncated, altered or foreign; a network that ONNX Runtime cannot run.
+        SlimlineError: missing, truncated, altered or foreign; a network that ONNX Runtime cannot run; another runtime.
     """
+    if runtime not in ("torch", "onnxruntime"):
+        raise SlimlineError(f"slimline.load: runtime is '{runtime}'; take torch or onnxruntime")
     from slimline.artifacts import load_packed  # imports torch, which `import slimline` should not cost
 
     manifest, model = load_packed(Path(path))

@@ -96,8 +96,8 @@ def _index(text: str) -> float:
 
 def _count(text: str) -> int:
     """A whole number from 1 on."""
-    if int(text) < 1:
-        raise ValueError
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is no whole number from 1 on")
     return int(text)
 
 

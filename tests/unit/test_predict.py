@@ -12,6 +12,7 @@ import slimline
 import tiny
 from slimline import cli
 from slimline.artifacts import save
+from slimline.errors import SlimlineError
 from slimline.evaluation.predict import probabilities, shipped
 from slimline.paths import ModelFolder
 from slimline.quantization.calibrate import calibrated, plan
@@ -111,5 +112,7 @@ def test_a_packed_file_runs_as_a_session_too(folder) -> None:
     images = torch.rand(5, *SHAPE)
     packed = folder / "model" / "model.slim"
     session = slimline.load(packed, runtime="onnxruntime")
+    with pytest.raises(SlimlineError, match="runtime is 'tensorrt'; take torch or onnxruntime"):
+        slimline.load(packed, runtime="tensorrt")  # type: ignore[call-overload]
     assert session.runtime == "onnxruntime"
     assert np.allclose(session(images.numpy()), slimline.load(packed)(images).detach().numpy(), atol=1e-4)
