@@ -54,6 +54,11 @@ def positions(root: Path, stage: str) -> list[Position]:
     return sorted(found)
 
 
+def keys(root: Path, stage: str) -> set[str]:
+    """Under which there are checkpoints of `stage`."""
+    return {file.parts[-3] for file in (root / ".slimline" / "checkpoints" / stage).glob(f"*/*/*{SUFFIX}")}
+
+
 def models(root: Path) -> dict[str, str]:
     """md5 of each model in dvc.lock."""
     stages = YAML(typ="safe").load((root / "dvc.lock").read_text())["stages"]
@@ -354,8 +359,9 @@ def test_code_that_is_edited_while_a_stage_runs_is_noticed_at_its_end_and_other_
     assert "src/slimline/errors.py changed while train_teacher ran" in line
     assert "run it again" in line
     assert "train_teacher" not in (root / "dvc.lock").read_text()
-    kept = positions(root, "train_teacher")
+    kept, own = positions(root, "train_teacher"), keys(root, "train_teacher")
     assert kept
+    assert len(own) == 1
 
     # What was changed and what was not: another key, and the old one once more.
     params = Paths(root).params
@@ -368,7 +374,7 @@ def test_code_that_is_edited_while_a_stage_runs_is_noticed_at_its_end_and_other_
             assert other.until(lambda: positions(root, "train_teacher")[:1] < kept[:1]), "it went on from the checkpoint of another run"
         else:
             assert other.process.wait(timeout=PATIENCE) == 0, other.text
-            assert not positions(root, "train_teacher")
+            assert not own & keys(root, "train_teacher"), "a stage that has succeeded leaves none of its own checkpoints"
             continue
         send(signal.SIGKILL, groups(other))
         other.gone()
