@@ -45,11 +45,12 @@ STEADY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Result:
-    """What the processes of one training left: a curve each, and the weights that they agree on."""
+    """What the processes of one training left: a curve each, the weights that they agree on, how many tensors of the best epoch each held."""
 
     curves: list[list[list[float]]]
     states: list[dict[str, Tensor]]
     reports: list[dict[str, Any]]
+    best: list[int]
 
 
 def train(folder: Path, prepared: Path, ranks: int, *, model: Mapping[str, Any], fit: Mapping[str, Any], **more: Any) -> Result:
@@ -70,6 +71,7 @@ def results(folder: Path, ranks: int) -> Result:
         [json.loads((folder / f"{rank}.json").read_text())["curve"] for rank in range(ranks)],
         [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(ranks)],
         [json.loads((folder / f"{rank}.json").read_text())["report"] for rank in range(ranks)],
+        [json.loads((folder / f"{rank}.json").read_text())["best"] for rank in range(ranks)],
     )
 
 
@@ -176,8 +178,10 @@ def main(folder: Path) -> None:
         stop_in_validation(model, task["stop_in_validation"])
     module = Classifier(model, params, objective)
     fit(module, Path(task["prepared"]), params, settings, tracker=MemoryTracker(), name="training")
+    assert module._best is not None
+    best = module._best[1]
     curve = [[row.train_loss, row.val_loss, row.val_accuracy] for row in module.history]
-    (folder / f"{world.rank}.json").write_text(json.dumps({"curve": curve, "report": module.arrangement.report()}))
+    (folder / f"{world.rank}.json").write_text(json.dumps({"curve": curve, "report": module.arrangement.report(), "best": len(best)}))
     torch.save(module.model.state_dict(), folder / f"{world.rank}.pt")
 
 

@@ -53,6 +53,7 @@ def test_two_processes_follow_the_curve_of_one_and_where_they_divide_the_network
         for name, tensor in state.items():
             torch.testing.assert_close(tensor, alone.states[0][name], rtol=1e-5, atol=1e-7)
     assert two.reports == [held, held]
+    assert two.best == [len(two.states[0]), 0], "the best epoch so far lies in the first process alone"
 
 
 @pytest.mark.slow
