@@ -97,7 +97,7 @@ def test_many_images_are_classified_as_each_alone(folder) -> None:
         (("{}/broken.png", "--model", "{}/model"), "broken.png: is no image that can be read"),
         (("{}/grey.png", "--model", "{}/nowhere"), "nowhere: no model here; name a folder that holds model.onnx or model.slim"),
         (("{}/grey.png", "--model", "{}/broken.png"), "broken.png: ONNX Runtime cannot load it"),
-        (("{}/grey.png", "--model", "{}/model", "--top", "0"), "invalid _count value: '0'"),
+        (("{}/grey.png", "--model", "{}/model", "--top", "0"), "'0' is no whole number from 1 on"),
         (("{}/grey.png", "--model", "{}/model", "--background", "300"), "--background: found 300; a grey level from 0 to 255"),
     ],
 )
