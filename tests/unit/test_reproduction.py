@@ -7,7 +7,10 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 import slimline
+from slimline.runtime.refusal import BAD_INPUT
 from slimline.runtime.reproduction import _lives
 
 
@@ -43,12 +46,26 @@ os.kill(os.getpid(), signal.SIGKILL)
 """Stands for DVC that is killed while a stage of it is at work."""
 
 
-def test_a_stage_whose_dvc_was_killed_gets_the_time_for_a_checkpoint(tmp_path: Path) -> None:
-    (tmp_path / "dvc").mkdir()
-    (tmp_path / "dvc" / "__init__.py").touch()
-    (tmp_path / "dvc" / "__main__.py").write_text(DVC)
+def reproduced(folder: Path, dvc: str) -> int:
+    """The exit code of `reproduce` in `folder` where `dvc` is the program of that name."""
+    (folder / "dvc").mkdir(exist_ok=True)
+    (folder / "dvc" / "__init__.py").touch()
+    (folder / "dvc" / "__main__.py").write_text(dvc)
     program = "import sys, pathlib; from slimline.runtime.reproduction import reproduce; sys.exit(reproduce(pathlib.Path.cwd(), []))"
-    path = os.pathsep.join([str(tmp_path), str(Path(slimline.__file__).parents[1])])
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, check=False, timeout=60)
+    path = os.pathsep.join([str(folder), str(Path(slimline.__file__).parents[1])])
+    return subprocess.run([sys.executable, "-c", program], cwd=folder, env={**os.environ, "PYTHONPATH": path}, check=False, timeout=60).returncode
+
+
+def test_a_stage_whose_dvc_was_killed_gets_the_time_for_a_checkpoint(tmp_path: Path) -> None:
+    assert reproduced(tmp_path, DVC) == 128 + signal.SIGKILL
     assert (tmp_path / "checkpoint").exists()
-    assert done.returncode == 128 + signal.SIGKILL
+
+
+STAGE = "from slimline.errors import SlimlineError; from slimline.runtime.refusal import refusing\nwith refusing(): {}"
+
+
+@pytest.mark.parametrize(("ends", "code"), [("raise SlimlineError('no')", BAD_INPUT), ("raise ValueError", 255), ("pass", 0)])
+def test_a_refusal_of_a_stage_keeps_its_exit_code_and_a_fault_that_of_dvc(tmp_path: Path, ends: str, code: int) -> None:
+    stage = STAGE.format(ends)
+    assert reproduced(tmp_path, f"import subprocess, sys\nsys.exit(255 if subprocess.run([sys.executable, '-c', {stage!r}]).returncode else 0)") == code
+    assert reproduced(tmp_path, "import sys; sys.exit(255)") == 255, "a refusal of an earlier run is not this one's"

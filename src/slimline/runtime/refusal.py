@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from slimline.errors import SlimlineError
 
@@ -17,6 +18,9 @@ LATER = 3.0
 
 REFUSALS = "SLIMLINE_REFUSALS"
 """Descriptor of the pipe by which `launch` wants to be told: of several processes that refuse the same it prints one line."""
+
+REFUSED = "SLIMLINE_REFUSED"
+"""File that `slimline repro` wants to see when a stage has refused, since DVC does not pass on exit codes."""
 
 
 @contextmanager
@@ -42,4 +46,6 @@ def _refuse(message: str) -> None:
         if os.environ.get("RANK", "0") != "0":
             time.sleep(LATER)  # another launcher: where all processes refuse the same, the first one says it, and the others are ended meanwhile
         print(f"slimline: {line}", file=sys.stderr)
+    if REFUSED in os.environ:
+        Path(os.environ[REFUSED]).touch()
     sys.exit(BAD_INPUT)

@@ -15,6 +15,7 @@ import psutil
 
 from slimline.paths import Paths, repository_root
 from slimline.runtime.locks import held
+from slimline.runtime.refusal import BAD_INPUT, REFUSED
 from slimline.runtime.stopping import GRACE
 
 POLL = 0.05
@@ -23,7 +24,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
-    """Run `dvc repro` with `arguments` in `workspace`; return its exit code, or 128 + signal.
+    """Run `dvc repro` with `arguments` in `workspace`; return its exit code, `BAD_INPUT` where a stage has refused, or 128 + signal.
 
     A signal reaches every process that takes part, as SIGINT, which DVC waits through and stages end at with a checkpoint; who has not
     ended after `GRACE` seconds is killed. When this returns none of them is left.
@@ -32,7 +33,10 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
         SlimlineError: another one is at work in this repository.
     """
     root = repository_root(workspace)
-    with held(Paths(root).scratch / "repro.lock", f"{root}"):
+    scratch = Paths(root).scratch
+    with held(scratch / "repro.lock", f"{root}"):
+        refused = scratch / "refused"
+        refused.unlink(missing_ok=True)
         heard: list[int] = []
 
         def hear(signum: int, _frame: FrameType | None) -> None:
@@ -41,7 +45,7 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, hear)
         # The stages' `python` is this one, not another on the PATH.
-        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", REFUSED: str(refused)}
         process = subprocess.Popen(
             [sys.executable, "-m", "dvc", "repro", *arguments], cwd=workspace, env=environment, start_new_session=True, preexec_fn=_end_with_parent
         )
@@ -59,7 +63,11 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
         code = process.wait()
         while _lives(process.pid):
             time.sleep(POLL)
-        return 128 + heard[0] if heard else 128 - code if code < 0 else code
+        if heard:
+            return 128 + heard[0]
+        if refused.exists():
+            return BAD_INPUT
+        return 128 - code if code < 0 else code
 
 
 def _end_with_parent() -> None:
