@@ -67,5 +67,7 @@ STAGE = "from slimline.errors import SlimlineError; from slimline.runtime.refusa
 @pytest.mark.parametrize(("ends", "code"), [("raise SlimlineError('no')", BAD_INPUT), ("raise ValueError", 255), ("pass", 0)])
 def test_a_refusal_of_a_stage_keeps_its_exit_code_and_a_fault_that_of_dvc(tmp_path: Path, ends: str, code: int) -> None:
     stage = STAGE.format(ends)
-    assert reproduced(tmp_path, f"import subprocess, sys\nsys.exit(255 if subprocess.run([sys.executable, '-c', {stage!r}]).returncode else 0)") == code
+    assert (
+        reproduced(tmp_path, f"import subprocess, sys\nsys.exit(255 if subprocess.run([sys.executable, '-c', {stage!r}]).returncode else 0)") == code
+    )
     assert reproduced(tmp_path, "import sys; sys.exit(255)") == 255, "a refusal of an earlier run is not this one's"
