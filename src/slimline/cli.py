@@ -18,7 +18,7 @@ from slimline.params.hardware import Hardware
 from slimline.params.prune import Prune
 from slimline.params.quantize import Quantize
 from slimline.params.tracking import Tracking
-from slimline.paths import Paths
+from slimline.paths import Paths, repository_root
 from slimline.report.record import made, renewed, results, rows
 from slimline.runtime.refusal import refusing
 
@@ -40,6 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands.add_parser("check", help="check params.yaml as a whole").set_defaults(run=check)
     commands.add_parser("show", help="table of the models that the last run made").set_defaults(run=show)
     commands.add_parser("record", help="write the last run into results.json and the table of README.md").set_defaults(run=record)
+    planning = commands.add_parser("plan", help="which stages would run, why, and how long they took last; nothing is started")
+    planning.add_argument("--json", action="store_true", help="print JSON")
+    planning.set_defaults(run=plan)
     # Without prefix characters all that follows is dvc's, options too; else argparse takes a leading `--force` for its own.
     reproducing = commands.add_parser(
         "repro", help="dvc repro, alone in the repository; a signal ends all of it, and the next one goes on", prefix_chars="\0", add_help=False
@@ -115,6 +118,25 @@ def repro(paths: Paths, given: argparse.Namespace) -> None:
 
     if code := reproduce(paths.root, given.arguments):
         sys.exit(code)
+
+
+def plan(paths: Paths, given: argparse.Namespace) -> None:
+    """Print which stages are stale, and why."""
+    from slimline.runtime.plan import plan as planned
+    from slimline.runtime.plan import told
+
+    params = load(paths.params)
+    stages = planned(paths)
+    seconds: dict[str, float] = {}
+    if stages:
+        from slimline.tracking.mlflow import last_seconds, resolved_uri  # two seconds
+
+        tracking = params.block("tracking", Tracking)
+        try:
+            seconds = last_seconds(resolved_uri(tracking.uri, repository_root(paths.root)), tracking.experiment, [one.stage for one in stages])
+        except SlimlineError as error:  # the plan does not hang on it
+            print(f"slimline: {error}", file=sys.stderr)
+    print(json.dumps([asdict(one) | {"last_seconds": seconds.get(one.stage)} for one in stages], indent=2) if given.json else told(stages, seconds))
 
 
 def fetch(paths: Paths, given: argparse.Namespace) -> None:

@@ -50,6 +50,31 @@ def test_edited_code_makes_stale_what_uses_it_and_nothing_else(finished: Reposit
         assert stale(finished) == expected
 
 
+def test_the_plan_names_what_changed_what_waits_and_how_long_it_took(finished: Repository) -> None:
+    assert "Nothing to do" in finished.output("slimline", "plan")
+    before = sorted(finished.root.rglob("*.lock"))
+    params = (finished.root / "params.yaml").read_text()
+    assert "amount: 0.4" in params
+    with appended(finished.root / "src/slimline/quantization/mse.py", "\n# edited\n"):
+        (finished.root / "params.yaml").write_text(params.replace("amount: 0.4", "amount: 0.5"))
+        try:
+            plan = {one["stage"]: one for one in json.loads(finished.output("slimline", "plan", "--json"))}
+            text = finished.output("slimline", "plan")
+        finally:
+            (finished.root / "params.yaml").write_text(params)
+    assert list(plan) == ["prune", "quantize", "evaluate"]
+    assert plan["prune"]["reasons"] == ["prune.target.amount: 0.4 → 0.5"]
+    assert plan["prune"]["after"] == []
+    assert plan["quantize"]["reasons"] == ["src/slimline/quantization: modified (mse.py)"]
+    assert plan["quantize"]["after"] == ["prune"]
+    assert plan["evaluate"]["reasons"] == []
+    assert plan["evaluate"]["after"] == ["prune", "quantize"]
+    assert all(0 < one["last_seconds"] < 600 for one in plan.values())
+    assert "prune.target.amount: 0.4 → 0.5" in text
+    assert "3 stages; at most" in text
+    assert sorted(finished.root.rglob("*.lock")) == before
+
+
 def test_another_data_set_beside_the_digits_makes_nothing_stale(finished: Repository) -> None:
     with appended(finished.root / "data/raw/photos.csv", "not the digits"):
         assert stale(finished) == set()

@@ -58,17 +58,16 @@ def identify(stage: str, paths: Paths) -> Identity:
     """
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo  # half a second, and only a starting stage needs it
-    from dvc.stage import PipelineStage
 
     commit, dirty = git_state(paths.root)
     try:
         with Repo(str(repository_root(paths.root))) as repo:
-            family = [entry for entry in repo.index.stages if Path(entry.wdir) == paths.root and isinstance(entry, PipelineStage)]
-            own = [entry for entry in family if _name(entry) == stage]
+            stages = family(repo, paths)
+            own = [entry for entry in stages if stage_name(entry) == stage]
             if own:
-                made = {out.fs_path for entry in family for out in entry.outs}
+                made = {out.fs_path for entry in stages for out in entry.outs}
                 places = tuple(Path(dependency.fs_path) for entry in own for dependency in entry.deps)
-                return Identity(_digest(own, set(), repo.root_dir), _digest(family, made, repo.root_dir), commit, dirty, places, _stamps(places))
+                return Identity(_digest(own, set(), repo.root_dir), _digest(stages, made, repo.root_dir), commit, dirty, places, _stamps(places))
     except NotDvcRepoError:
         pass
     text = paths.params.read_text()
@@ -92,7 +91,14 @@ def _stamps(places: Iterable[Path]) -> dict[Path, Stamp]:
     return stamps
 
 
-def _name(entry: Any) -> str:
+def family(repo: Any, paths: Paths) -> list[Any]:
+    """DVC's entries of the stages that run in this workspace."""
+    from dvc.stage import PipelineStage
+
+    return [entry for entry in repo.index.stages if Path(entry.wdir) == paths.root and isinstance(entry, PipelineStage)]
+
+
+def stage_name(entry: Any) -> str:
     """A stage's name, without the member of a matrix that its folder says already."""
     return str(entry.name).partition("@")[0]
 
@@ -102,8 +108,8 @@ def _digest(stages: list[Any], without: set[str], root: str) -> str:
     from dvc.dependency.param import ParamsDependency
 
     facts: list[Any] = []
-    for entry in sorted(stages, key=_name):
-        facts.append([_name(entry), entry.cmd])
+    for entry in sorted(stages, key=stage_name):
+        facts.append([stage_name(entry), entry.cmd])
         for dependency in entry.deps:
             if dependency.fs_path in without:
                 continue
@@ -111,7 +117,7 @@ def _digest(stages: list[Any], without: set[str], root: str) -> str:
                 value = dependency.read_params()
             else:
                 value = dependency.get_hash().value if dependency.exists else None
-            facts.append([_name(entry), os.path.relpath(dependency.fs_path, root), value])
+            facts.append([stage_name(entry), os.path.relpath(dependency.fs_path, root), value])
     return _sha256(facts)
 
 

@@ -10,10 +10,11 @@ import hashlib
 import logging
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from slimline.errors import SlimlineError
 from slimline.tracking import Status, flattened
 
 # Set before MLflow is imported: a server that does not answer is given up on in seconds, not minutes.
@@ -167,6 +168,30 @@ class MlflowTracker:
         self._client.set_terminated(self._run, status=status)
         if last or status != "FINISHED":
             self._client.set_terminated(self._parent, status=status)
+
+
+def last_seconds(uri: str, experiment: str, stages: Iterable[str]) -> dict[str, float]:
+    """How long the last finished run of each of `stages` took; a stage without one is left out.
+
+    Raises:
+        SlimlineError: the store does not answer.
+    """
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+        return {}  # asking would make it
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            return {}
+        seconds = {}
+        for stage in stages:
+            query = f"tags.`{STAGE_TAG}` = '{stage}' and attributes.status = 'FINISHED'"
+            newest = ["attributes.start_time DESC"]
+            for run in client.search_runs([found.experiment_id], query, ViewType.ACTIVE_ONLY, order_by=newest, max_results=1):
+                seconds[stage] = (run.info.end_time - run.info.start_time) / 1000
+        return seconds
+    except Exception as error:  # any store, any driver, any network
+        raise SlimlineError(f"MLflow at {uri} does not answer ({' '.join(str(error).split())[:200]}); start it, or mend tracking.uri") from error
 
 
 def _make(database: Path) -> None:
