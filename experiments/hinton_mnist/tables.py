@@ -27,7 +27,8 @@ def renewed() -> str:
     for name, label in LABELS.items():
         of = records[name]
         errors = np.array([record["errors"] for record in of.values()])
-        row = [label, str(PAPER[name]), f"{errors.mean():.1f} ± {errors.std(ddof=1):.1f}", ", ".join(map(str, errors))]
+        deviation = f" ± {errors.std(ddof=1):.1f}" if len(errors) > 1 else ""
+        row = [label, str(PAPER[name]), f"{errors.mean():.1f}{deviation}", ", ".join(map(str, errors))]
         validated = np.mean([record["validation_accuracy"] for record in of.values()])
         row += [f"{errors.mean() / images:.2%}", f"{validated:.2%}", f"{next(iter(of.values()))['parameters']:,}"]
         rows.append(row)

@@ -251,3 +251,28 @@ def test_a_strong_temperature_that_ruins_a_network_of_few_bits_is_shown(copy_of_
     line = "Training under the teacher made the quantized model worse than calibration had left it"
     assert line in chain.paths.report.read_text()
     assert f"slimline: {line}" in capsys.readouterr().err
+
+
+def test_a_student_that_coarse_grids_ruin_is_told_by_its_control(copy_of_chain: Copy, capsys: pytest.CaptureFixture[str]) -> None:
+    """The control itself, one hidden unit a thousand times as large and heard a thousand times less: of that, 8 bits a tensor keep little."""
+    chain = copy_of_chain().run("train_alone", distill={"model": {"name": "mlp", "hidden": (32,)}})
+    manifest, network = artifacts.load(chain.paths.model("student_alone"))
+    told = {}
+    for case, factor in {"equal": 1.0, "ruined": 1000.0}.items():
+        hidden, classifier = (module for module in network.modules() if isinstance(module, torch.nn.Linear))
+        with torch.no_grad():
+            hidden.weight[0] *= factor
+            hidden.bias[0] *= factor
+            classifier.weight[:, 0] /= factor
+        artifacts.save(chain.paths.model("student"), manifest, network)
+        chain.run("quantize", quantize={"fit": None})
+        capsys.readouterr()
+        chain.run("evaluate")
+        control = json.loads(chain.paths.scorecard.read_text())["quantization"]["control"]
+        told[case] = control["real"], control["calibrated"], capsys.readouterr().err
+    for real, calibrated, said in told.values():
+        assert real["student"] == real["student_alone"]
+        assert ("once both are quantized" in said) == (calibrated["student"] < real["student"] - 0.1)
+    assert told["equal"][1]["student"] == told["equal"][1]["student_alone"]
+    assert "once both are quantized" in told["ruined"][2]
+    assert "On the grids of quantize, calibrated and not trained" in chain.paths.report.read_text()

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from slimline.evaluation.distillation import effect
 from slimline.evaluation.scorecard import Answers
-from slimline.evaluation.statistics import compare, crossed_interval
+from slimline.evaluation.statistics import compare, compared, crossed_interval
 from slimline.report import figures
 from slimline.report.curves import Curve, read_all, steps_to
-from slimline.report.words import drawbacks, helped, ruined, teachers_effect, unhelpful
+from slimline.report.words import drawbacks, helped, on_the_grids, ruined, ruined_by_teacher, teachers_effect, unhelpful
 
 IMAGES = 300
 LABELS = np.arange(IMAGES) % 3
@@ -146,3 +146,32 @@ def test_a_training_that_ruined_a_quantized_network_is_told(trained: float, taug
         assert "80.0\u202f% of 330 validation images, from 91.4\u202f%" in line
         assert ("temperature" in line) == taught
         assert line in drawbacks({**card, "models": MODELS}, LATENCY)
+
+
+def control(only_student: int, only_alone: int, real: tuple[int, int] = (9, 6)) -> dict[str, Any]:
+    card = scorecard(effect([answers(5)], [answers(60, 9)], 0.95))
+    forms = {"real": real, "calibrated": (only_student, only_alone)}
+    found = {form: {"student": 0.932, "student_alone": 0.925, **asdict(compared(*counts, 1000, 0.95))} for form, counts in forms.items()}
+    return {**card, "quantization": {"validation": 1000, "calibrated": 0.9, "trained": 0.9, "taught": True, "control": found}}
+
+
+def test_a_student_that_loses_to_its_control_on_coarse_grids_alone_is_told() -> None:
+    card = control(5, 60)
+    line = ruined_by_teacher(card)
+    assert line is not None
+    assert "temperature" in line
+    assert "difference \u22125.5 points (interval \u2212" in line
+    assert line in drawbacks({**card, "models": MODELS}, LATENCY)
+
+
+@pytest.mark.parametrize("card", [control(30, 32), control(60, 5), control(5, 60, real=(4, 70))], ids=["no difference", "better", "before too"])
+def test_no_grid_is_blamed_for_what_it_did_not_do(card: dict[str, Any]) -> None:
+    assert ruined_by_teacher(card) is None
+    assert on_the_grids(card).startswith("On the grids of quantize, calibrated and not trained, the student is right of 93.2")
+
+
+def test_where_the_control_was_not_quantized_nothing_is_said_of_it() -> None:
+    card = scorecard(effect([answers(5)], [answers(60, 9)], 0.95))
+    for found in ({}, {"quantization": {"validation": 10, "calibrated": 0.9, "trained": 0.9, "taught": True, "control": None}}):
+        assert on_the_grids({**card, **found}) == ""
+        assert ruined_by_teacher({**card, **found}) is None

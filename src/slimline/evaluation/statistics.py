@@ -42,8 +42,11 @@ class Comparison:
 
 def compare(first: Bool[np.ndarray, " n"], second: Bool[np.ndarray, " n"], confidence: float) -> Comparison:
     """Compare two classifiers by which of n images each got right (McNemar, 1947; Tango, 1998)."""
-    images = len(first)
-    only_first, only_second = int((first & ~second).sum()), int((~first & second).sum())
+    return compared(int((first & ~second).sum()), int((~first & second).sum()), len(first), confidence)
+
+
+def compared(only_first: int, only_second: int, images: int, confidence: float) -> Comparison:
+    """`compare`, from how many of `images` each alone got right."""
     discordant = only_first + only_second
     p_value = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
     low, high = tango(only_first, only_second, images, confidence)

@@ -24,6 +24,7 @@ from slimline.report.words import (
     headline,
     helped,
     meaning,
+    on_the_grids,
     pace,
     reading,
     smaller,
@@ -167,7 +168,8 @@ def _help(scorecard: Numbers, trained: Mapping[str, Curve], again: Mapping[str, 
     if "distillation" not in scorecard or not {TAUGHT, ALONE} <= set(trained):
         return []
     curves = {name: [trained[name], *read_all(again.get(name, ()))] for name in (TAUGHT, ALONE)}
-    told = f"{helped(scorecard)} {_sooner(trained[TAUGHT], trained[ALONE], scorecard['data']['validation'])}"
+    sooner = _sooner(trained[TAUGHT], trained[ALONE], scorecard["data"]["validation"])
+    told = " ".join(filter(None, [helped(scorecard), sooner, on_the_grids(scorecard)]))
     return [
         Shown(
             Markup(figures.help_curves(curves, list(scorecard["models"]))),

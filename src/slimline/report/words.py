@@ -112,7 +112,7 @@ def drawbacks(scorecard: Numbers, latency: Numbers) -> list[str]:
         *_not_smaller(scorecard),
         *_less_accurate(scorecard),
         *_distillation(scorecard),
-        *filter(None, [ruined(scorecard)]),
+        *filter(None, [ruined(scorecard), ruined_by_teacher(scorecard)]),
         *_worse_calibrated(scorecard),
     ]
 
@@ -202,6 +202,32 @@ def ruined(scorecard: Numbers) -> str | None:
     return (
         f"Training{under} made the quantized model worse than calibration had left it: {percent(found['trained'], images)} of {images:,} "
         f"validation images, from {percent(found['calibrated'], images)}. {advice}"
+    )
+
+
+def on_the_grids(scorecard: Numbers) -> str:
+    """The student and its control before and after the same calibration; nothing where that was not measured."""
+    control = (scorecard.get("quantization") or {}).get("control")
+    if control is None:
+        return ""
+    real, calibrated = control["real"], control["calibrated"]
+    images = real["images"]
+    there, here = (f"{percent(one['student'], images)} against {percent(one['student_alone'], images)}" for one in (calibrated, real))
+    return (
+        f"On the grids of quantize, calibrated and not trained, the student is right of {there} of the control, from {here} of "
+        f"{images:,} validation images: difference {points(calibrated['difference'], images)} points "
+        f"(interval {points(calibrated['low'], images)} to {points(calibrated['high'], images)}), from {points(real['difference'], images)}."
+    )
+
+
+def ruined_by_teacher(scorecard: Numbers) -> str | None:
+    """One line where learning from the teacher left a student that loses to its control on coarse grids, which it did not in real numbers."""
+    control = (scorecard.get("quantization") or {}).get("control")
+    if control is None or reading(control["calibrated"]) != "worse" or reading(control["real"]) == "worse":
+        return None
+    return (
+        "Learning from the teacher made the student worse than the same network trained alone once both are quantized. "
+        f"{on_the_grids(scorecard)} A strong temperature can do that: lower that of distill.loss."
     )
 
 

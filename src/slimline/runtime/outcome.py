@@ -153,6 +153,10 @@ def _bytes(path: Path) -> int:
 
 def accuracy(model: nn.Module, images: Images) -> float:
     """Share of `images` that `model` classifies rightly."""
-    with torch.no_grad():
-        right = sum(int((model.eval()(batch.images).argmax(1) == batch.labels).sum()) for batch in Ordered(images, BATCH))
-    return right / len(images)
+    return int(rightly(model, images).sum()) / len(images)
+
+
+@torch.no_grad()
+def rightly(model: nn.Module, images: Images) -> Tensor:
+    """Which of `images` `model` classifies rightly, as truth values."""
+    return torch.cat([model.eval()(batch.images).argmax(1) == batch.labels for batch in Ordered(images, BATCH)])

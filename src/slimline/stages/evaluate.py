@@ -22,13 +22,13 @@ from slimline.errors import SlimlineError
 from slimline.evaluation.distillation import effect
 from slimline.evaluation.latency import latency
 from slimline.evaluation.scorecard import Answers, confusion, score
-from slimline.evaluation.statistics import compare
+from slimline.evaluation.statistics import compare, compared
 from slimline.export.runtime import Deployed, deployed
 from slimline.files import write_csv, write_json, write_text
 from slimline.params.evaluate import Evaluate as EvaluateParams
 from slimline.paths import MODELS, ModelFolder, Paths
 from slimline.report.page import page
-from slimline.report.words import EFFECTS, reading, ruined, unhelpful
+from slimline.report.words import EFFECTS, reading, ruined, ruined_by_teacher, unhelpful
 from slimline.runtime.fingerprint import git_state
 from slimline.runtime.settings import Made, Settings
 from slimline.runtime.trainer import trainer
@@ -130,7 +130,7 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
             for first, second in COMPARED
         },
         "distillation": _distillation(by_split, repeats, settings.seed, params.confidence),
-        "quantization": _quantization(paths, data),
+        "quantization": _quantization(paths, data, params.confidence),
     }
     # The latency runs have sessions of their own: their number of threads is a parameter, the machine's is not.
     timed = {name: deployed(one.manifest.forms, one.files.onnx, one.rebuilt, threads=params.latency.threads) for name, one in candidates.items()}
@@ -156,7 +156,7 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     curves = {name: paths.curve(name) for name in MODELS}
     again = {name: [paths.repeat(name, place).curve for place in range(1, repeats)] for name in REPEATED}
     write_text(paths.report, page(scorecard, timings, confusions, curves, data.classes, confidence=params.confidence, again=again))
-    for told in filter(None, (unhelpful(scorecard), ruined(scorecard))):
+    for told in filter(None, (unhelpful(scorecard), ruined(scorecard), ruined_by_teacher(scorecard))):
         print(f"slimline: {told}", file=sys.stderr, flush=True)
 
     files = (paths.scorecard, paths.summary, paths.latency, paths.tradeoff, paths.confusion, paths.report)
@@ -193,8 +193,8 @@ def _distillation(by_split: Mapping[str, Mapping[str, Answers]], repeats: int, s
     return {"seeds": [(seed + place) % 2**32 for place in range(repeats)], **effects}
 
 
-def _quantization(paths: Paths, data: Description) -> dict[str, Any]:
-    """What training on the grids made of the calibrated network, by what `quantize` left.
+def _quantization(paths: Paths, data: Description, confidence: float) -> dict[str, Any]:
+    """What training on the grids made of the calibrated network, and calibration of student and control, by what `quantize` left.
 
     Raises:
         SlimlineError: its metrics are missing or foreign.
@@ -203,9 +203,18 @@ def _quantization(paths: Paths, data: Description) -> dict[str, Any]:
     try:
         told = json.loads(path.read_text())
         found = {"calibrated": told["quantized"]["val/accuracy_calibrated"], "trained": told["quantized"]["val/accuracy"]}
-        return {"validation": data.counts["validation"], **found, "taught": told["taught"]}
+        images = data.counts["validation"]
+        control = None if told["control"] is None else {form: _against_control(one, images, confidence) for form, one in told["control"].items()}
+        return {"validation": images, **found, "taught": told["taught"], "control": control}
     except (OSError, ValueError, KeyError) as error:
         raise SlimlineError(f"{path}: not what quantize writes ({error}); run that stage again (dvc repro --force quantize)") from error
+
+
+def _against_control(told: Mapping[str, Any], images: int, confidence: float) -> dict[str, Any]:
+    """The student against its control, both in one form."""
+    taught, alone = REPEATED
+    pair = compared(told[f"only_{taught}"], told[f"only_{alone}"], images, confidence)
+    return {taught: told[taught], alone: told[alone], **asdict(pair)}
 
 
 def _shared_names(card: dict[str, Any]) -> dict[str, float]:

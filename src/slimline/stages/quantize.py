@@ -3,13 +3,14 @@
 import sys
 from typing import Any
 
-from torch import nn
+from torch import Tensor, fx, nn
 
 from slimline import artifacts
 from slimline.core.double import double
 from slimline.core.quantized import settled
 from slimline.data.batches import Ordered
 from slimline.data.prepared import Images, load_split
+from slimline.errors import SlimlineError
 from slimline.export.runtime import SATURATING, adds_in_16_bits
 from slimline.params.quantize import Quantize as QuantizeParams
 from slimline.paths import Paths
@@ -18,12 +19,15 @@ from slimline.quantization.calibrate import calibrated, plan
 from slimline.quantization.learning import learnable
 from slimline.runtime.classifier import Classifier
 from slimline.runtime.fit import fit
-from slimline.runtime.outcome import Trained, accuracy, leave
+from slimline.runtime.outcome import Trained, accuracy, leave, rightly
 from slimline.runtime.settings import Made, Settings
 from slimline.runtime.teacher import load_teacher, recovery
 from slimline.tracking import Tracker
 
 CALIBRATION_BATCH = 256
+
+CONTROLLED = ("student", "student_alone")
+"""Networks that differ in nothing but the teacher."""
 
 WHOLE = 64
 """Bits that a network has as a whole or not at all."""
@@ -48,11 +52,14 @@ class Quantize(Classifier):
 def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
     """Write `models/quantized/`, its curve and `metrics/quantize.json`."""
     manifest, pruned = artifacts.load(paths.model("pruned"))
-    model, form, record = (pruned, "double", {}) if params.weights.bits == WHOLE else _calibrated(params, manifest, pruned, paths)
+    whole = params.weights.bits == WHOLE
+    model, form, record = (pruned, "double", {}) if whole else _calibrated(params, manifest, pruned, paths)
     extra = {"val/accuracy_calibrated": accuracy(model, load_split(paths.prepared, "validation"))}
     taught = params.fit is not None and params.loss is not None
     history = []
     if params.fit is not None:
+        if isinstance(model, fx.GraphModule):
+            learnable(model, manifest.input_shape, weights=params.weights.learn, activations=params.activations.learn)
         # What a loss has to learn itself starts from the seed, whatever was built before.
         module = settings.seeded(Quantize, model, params, load_teacher(paths, manifest), manifest.input_shape)
         fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="quantized")
@@ -62,7 +69,8 @@ def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Track
     if params.weights.bits == 8 and adds_in_16_bits():
         print(f"quantize: {SATURATING}", file=sys.stderr)
     made = Trained("quantized", manifest.after(form, record), model, history, params.parity, extra)
-    return leave("quantize", paths, settings, made, beside={"taught": taught})
+    control = None if whole or not settings.world.first else _control(params, paths)
+    return leave("quantize", paths, settings, made, beside={"taught": taught, "control": control})
 
 
 def _calibrated(params: QuantizeParams, manifest: artifacts.Manifest, pruned: nn.Module, paths: Paths) -> tuple[nn.Module, str, dict[str, Any]]:
@@ -87,6 +95,28 @@ def _calibrated(params: QuantizeParams, manifest: artifacts.Manifest, pruned: nn
         equalized=params.equalize,
         corrected=params.correct_biases,
     )
-    if params.fit is not None:
-        learnable(graph, manifest.input_shape, weights=weights.learn, activations=activations.learn)
     return graph, "quantized", record
+
+
+def _control(params: QuantizeParams, paths: Paths) -> dict[str, Any] | None:
+    """What the same grids, calibrated and not trained, make of the student and of its control; both unpruned.
+
+    Per form of the two networks, `real` and `calibrated`: their accuracies on the validation images, and how many of these one of them
+    alone named rightly. None where a network cannot be put on these grids, which is told.
+    """
+    validation = load_split(paths.prepared, "validation")
+    right: dict[str, list[Tensor]] = {"real": [], "calibrated": []}
+    for name in CONTROLLED:
+        manifest, network = artifacts.load(paths.model(name))
+        right["real"].append(rightly(network, validation))
+        try:
+            graph, *_ = _calibrated(params, manifest, network, paths)
+        except SlimlineError as refused:
+            print(f"quantize: models/{name} cannot be put on these grids to compare it: {refused}", file=sys.stderr)
+            return None
+        right["calibrated"].append(rightly(graph, validation))
+    return {
+        form: {name: float(one.double().mean()) for name, one in zip(CONTROLLED, both, strict=True)}
+        | {"only_student": int((both[0] & ~both[1]).sum()), "only_student_alone": int((~both[0] & both[1]).sum())}
+        for form, both in right.items()
+    }
