@@ -7,7 +7,6 @@ ARCHIVE is MNIST's PNG files as experiments/mnist describes them. What results.j
 interrupted goes on.
 """
 
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +38,17 @@ WITHOUT = "3"
 BIASES = np.arange(0, 300) / 10
 
 
-STUDENTS = ("alone", "distilled", "alone_without", "distilled_without")
+NAMES = ("teacher", "alone", "distilled", "alone_without", "distilled_without")
 
 
 def measure(archive: Path, home: Path, seeds: int, epochs: int | None) -> None:
     lab = Lab(home, prepared(archive, home, DATA), "MNIST")
-    teacher = lab.trained("teacher", 0, TEACHER, shortened(TEACHER_FIT, epochs))
-    lab.measured("teacher", 0, teacher)
-    for experiment in (STUDENTS[:2], STUDENTS[2:]):
-        for seed, name in product(range(seeds), experiment):
+    for seed in range(seeds):
+        if all(lab.record(name, seed) for name in NAMES):
+            continue
+        teacher = lab.trained("teacher", seed, TEACHER, shortened(TEACHER_FIT, epochs))
+        lab.measured("teacher", seed, teacher)
+        for name in NAMES[1:]:
             if lab.record(name, seed) is None:
                 taught = (teacher, LOSS) if name.startswith("distilled") else (None, None)
                 without = [WITHOUT] if name.endswith("_without") else []
