@@ -1,13 +1,15 @@
 """The tables of README.md, from results.json."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import norm
 
-from experiments.lab import by_name, made, pooled
+from experiments.lab import by_name, made
 from slimline.report.record import between, markdown
 
 HERE = Path(__file__).resolve().parent
@@ -46,40 +48,71 @@ def said(results: Path) -> str:
     return "\n\n".join([teacher, *(table(pair, records, images) for pair in PAIRS), made(values)])
 
 
+@dataclass(frozen=True)
+class Difference:
+    """Accuracies of some students minus those of others, seed by seed on the same images.
+
+    Args:
+        low, high: interval for other images, of these very networks: an image counts once, by its mean over the seeds.
+        sees: the difference that would have been seen with a chance of POWER.
+    """
+
+    mean: float
+    low: float
+    high: float
+    sees: float
+
+    def told(self) -> str:
+        return f"{self.low * 100:+.2f} to {self.high * 100:+.2f}"
+
+
+def difference(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], images: int, confidence: float) -> Difference:
+    """The first of each pair of records against the second (each `wrong` holds numbers of images)."""
+    errors = np.zeros((2, len(pairs), images))
+    for seed, pair in enumerate(pairs):
+        for side, record in enumerate(pair):
+            errors[side, seed, record["wrong"]] = 1
+    by_image = (errors[1] - errors[0]).mean(0)
+    mean, deviation = float(by_image.mean()), float(by_image.std(ddof=1) / np.sqrt(images))
+    margin = float(norm.ppf((1 + confidence) / 2)) * deviation
+    return Difference(mean, mean - margin, mean + margin, margin + float(norm.ppf(POWER)) * deviation)
+
+
 def table(pair: str, records: Records, images: int) -> str:
-    """One pair of networks: a row a loss, against the student alone."""
-    alone = records[named(pair, "alone")]
-    losses = [name.split(" ", 1)[1] for name in records if name.startswith(f"{pair} ")]
-    confidence = 1 - (1 - FAMILY) / max(len(losses) - 1, 1)
+    """One pair of networks: a row a loss, against the student alone; of the seeds of which every loss is measured."""
+    every = {name.split(" ", 1)[1]: of for name, of in records.items() if name.startswith(f"{pair} ")}
+    seeds = sorted(set.intersection(*(set(of) for of in every.values()))) if "alone" in every else []
+    if not seeds:
+        return f"**{PAIRS[pair]}**: not measured yet."
+    found = {loss: [of[seed] for seed in seeds] for loss, of in every.items()}
+    alone = found["alone"]
+    confidence = 1 - (1 - FAMILY) / max(len(found) - 1, 1)
     rows, better, worse, smallest = [], [], [], 0.0
-    for loss in losses:
-        of = records[named(pair, loss)]
-        row = [loss, shown(np.array([record["validation_accuracy"] for record in of.values()]))]
-        row.append(shown(1 - np.array([record["errors"] for record in of.values()]) / images))
+    for loss, of in found.items():
+        row = [loss, shown(np.array([record["validation_accuracy"] for record in of]))]
+        row.append(shown(1 - np.array([record["errors"] for record in of]) / images))
         if loss == "alone":
             rows.append([*row, "", "", ""])
             continue
-        pairs = [(record, alone[seed]) for seed, record in of.items()]
-        whole = pooled(pairs, images, confidence)
-        sees = float(norm.ppf((1 + confidence) / 2) + norm.ppf(POWER)) * np.sqrt((whole.only_first + whole.only_second) / whole.images / whole.images)
-        smallest = max(smallest, sees)
-        better += [loss] if whole.low > 0 else []
-        worse += [loss] if whole.high < 0 else []
-        each = ", ".join(f"{(other['errors'] - one['errors']) / images * 100:+.2f}" for one, other in pairs)
-        rows.append([*row, f"{whole.difference * 100:+.2f}", f"{whole.low * 100:+.2f} to {whole.high * 100:+.2f}", each])
-    header = ["loss", "validation accuracy", "test accuracy, mean ± sd", "points against alone", f"{confidence:.1%} interval", "each seed"]
+        against = difference(list(zip(of, alone, strict=True)), images, confidence)
+        smallest = max(smallest, against.sees)
+        better += [loss] if against.low > 0 else []
+        worse += [loss] if against.high < 0 else []
+        each = ", ".join(f"{(other['errors'] - one['errors']) / images * 100:+.2f}" for one, other in zip(of, alone, strict=True))
+        rows.append([*row, f"{against.mean * 100:+.2f}", against.told(), each])
+    header = ["loss", "validation accuracy", "test accuracy", "points against alone", f"{confidence:.1%} interval", "each seed"]
     verdict = (
         f"Better than alone: {', '.join(better) or 'none'}. Worse: {', '.join(worse) or 'none'}. All intervals of the table hold together "
         f"with {FAMILY:.0%} (Bonferroni); a difference of {smallest * 100:.2f} points would have been seen with a chance of {POWER:.0%}."
     )
-    single, several = records[named(pair, "soft_hard")], records[named(pair, ENSEMBLE)]
-    found = pooled([(several[seed], single[seed]) for seed in several], images, FAMILY)
-    verdict += (
-        f" The ensemble against one teacher, both by soft_hard: {found.difference * 100:+.2f} points "
-        f"({FAMILY:.0%} interval {found.low * 100:+.2f} to {found.high * 100:+.2f})."
-    )
-    parameters = next(iter(alone.values()))["parameters"]
-    return f"**{PAIRS[pair]}** ({parameters:,} parameters, {len(alone)} seeds)\n\n{markdown(header, rows)}\n\n{verdict}"
+    if {"soft_hard", ENSEMBLE} <= found.keys():
+        several = difference(list(zip(found[ENSEMBLE], found["soft_hard"], strict=True)), images, FAMILY)
+        verdict += f" The ensemble against one teacher, both by soft_hard: {several.mean * 100:+.2f} points ({FAMILY:.0%} interval {several.told()})."
+    return f"**{PAIRS[pair]}** ({alone[0]['parameters']:,} parameters; {counted(len(seeds))})\n\n{markdown(header, rows)}\n\n{verdict}"
+
+
+def counted(seeds: int) -> str:
+    return "one seed" if seeds == 1 else f"{seeds} seeds, mean ± sd"
 
 
 def shown(accuracies: np.ndarray) -> str:
