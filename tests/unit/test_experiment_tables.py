@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.lab import by_name
+
 FOLDERS = sorted(path.parent for path in (Path(__file__).parents[2] / "experiments").glob("*/tables.py") if "experiments.lab" in path.read_text())
 
 
@@ -16,3 +18,27 @@ def test_the_tables_say_what_the_record_says(folder: Path) -> None:
 
 def test_there_are_such_experiments() -> None:
     assert FOLDERS
+
+
+def record(name: str, seed: int, wrong: list[int]) -> dict[str, object]:
+    return {"name": name, "seed": seed, "validation_accuracy": 0.5, "errors": len(wrong), "wrong": wrong, "parameters": 9}
+
+
+def test_a_record_of_the_zoo_that_is_not_complete_has_tables_of_its_whole_seeds() -> None:
+    tables = importlib.import_module("experiments.distillation_zoo.tables")
+    first = [record("resnet alone", 0, list(range(40))), record("resnet hard", 0, list(range(10)))]
+    records = by_name({"records": [*first, record("resnet alone", 1, [])]})
+    told = tables.table("resnet", records, 100)
+    assert "one seed" in told
+    assert "| hard | 50.00 % | 90.00 % | +30.00 | +20.97 to +39.03 | +30.00 |" in told
+    assert "Better than alone: hard. Worse: none." in told
+    assert tables.table("mobilenet", records, 100).endswith("not measured yet.")
+
+
+def test_an_image_counts_once_in_an_interval_of_the_zoo_however_often_it_is_answered() -> None:
+    difference = importlib.import_module("experiments.distillation_zoo.tables").difference
+    pair = record("a", 0, [0, 1]), record("b", 0, [1, 2, 3, 4])
+    once, often = (difference([pair] * seeds, 50, 0.95) for seeds in (1, 4))
+    assert once == often
+    assert once.mean == pytest.approx(2 / 50)
+    assert once.low < 0 < once.high < once.sees + once.mean
