@@ -67,7 +67,7 @@ def trained(spec: Mapping[str, Any], split: Split, epochs: int) -> nn.Module:
     """A network of the zoo that learned `split`."""
     torch.manual_seed(0)
     model = network(spec, split.shape, CLASSES, (float(split.images.mean()),), (float(split.images.std()),)).train()
-    _descend(model, split, epochs, 3e-3)
+    descend(model, split, epochs, 3e-3)
     return model.eval()
 
 
@@ -77,12 +77,13 @@ def on_grids(model: nn.Module, split: Split, weight_bits: int, epochs: int) -> t
     graph = calibrated(model, record, [split.part(0, max(1, len(split.labels) // 512)).images], **SCHEMES)
     learnable(graph, split.shape, weights=LSQ, activations=LSQ)
     torch.manual_seed(0)
-    _descend(graph.eval(), split, epochs, 1e-3)  # in eval mode: norms that were not folded keep their statistics
+    descend(graph.eval(), split, epochs, 1e-3)  # in eval mode: norms that were not folded keep their statistics
     settled(graph)
     return graph, record
 
 
-def _descend(model: nn.Module, split: Split, epochs: int, rate: float) -> None:
+def descend(model: nn.Module, split: Split, epochs: int, rate: float) -> None:
+    """`epochs` over `split`, on labels, AdamW with one cycle of its rate."""
     steps = len(split.labels) // BATCH
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * steps)
