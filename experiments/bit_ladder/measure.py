@@ -171,12 +171,11 @@ def on_rung(lab: Lab, bits: Bits, way: str, student: Network, teacher: Network, 
 
 def written(lab: Lab, task: Task, model: nn.Module, form: str, record: Mapping[str, Any]) -> tuple[dict[str, Any], Deployed]:
     """What is told of a model, and the model as it is deployed, whose answers to the test images these are."""
-    about = lab.data
-    manifest = Manifest(architecture=dict(task.student), input_shape=about.input_shape, mean=about.mean, std=about.std, classes=about.classes)
+    manifest = Manifest.of(task.student, lab.data).after(form, record)
     with tempfile.TemporaryDirectory() as folder:
         files = ModelFolder(Path(folder) / "model")
-        save(files, manifest.after(form, record), model)
-        run = deployed(manifest.after(form, record).forms, files.onnx, model, threads=lab.threads)
+        save(files, manifest, model)
+        run = deployed(manifest.forms, files.onnx, model, threads=lab.threads)
         sizes = {"packed_bytes": files.packed.stat().st_size, "onnx_bytes": files.onnx.stat().st_size}
     answers = {
         split: np.concatenate([run(batch.images.numpy()) for batch in Ordered(load_split(lab.prepared, split), 500)])

@@ -72,7 +72,7 @@ def workspace(lab: Lab, name: str, seed: int, spec: dict[str, Any], dense: Netwo
     if not paths.prepared.exists():
         paths.prepared.symlink_to(lab.prepared)
     for folder, architecture, network in (("student", spec, dense), ("teacher", TEACHER, teacher)):
-        manifest = artifacts.Manifest(architecture=architecture, input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
+        manifest = artifacts.Manifest.of(architecture, data)
         artifacts.save(paths.model(folder), manifest, network.model)
     return paths
 

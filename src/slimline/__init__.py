@@ -42,4 +42,4 @@ def load(path: str | Path, *, runtime: Literal["torch", "onnxruntime"] = "torch"
     from slimline.export.onnx import to_onnx
     from slimline.export.runtime import OnnxModel
 
-    return OnnxModel(to_onnx(model, manifest.input_shape, {"classes": manifest.classes}), threads=threads)
+    return OnnxModel(to_onnx(model, manifest.input_shape, manifest.metadata), threads=threads)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from slimline.core.forms import take_on
 from slimline.core.integers import check_sums
 from slimline.core.quantized import load_stored_state, stored_state
+from slimline.data.prepared import Description, Resize
 from slimline.errors import SlimlineError
 from slimline.export.onnx import to_onnx
 from slimline.export.packed import read_packed, to_packed
@@ -40,6 +41,7 @@ class Manifest(BaseModel):
         input_shape: channels, height, width.
         mean, std: normalization, a number a channel, of images in [0, 1].
         classes: names, in the order of the logits.
+        resize, background: how an image of another size becomes one of `input_shape` (`data.prepare.decode.Form`).
         forms: what the network became after it was built, see `core.forms`.
     """
 
@@ -51,7 +53,28 @@ class Manifest(BaseModel):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: tuple[str, ...]
+    resize: Resize = "fit"
+    background: int = Field(default=255, ge=0, le=255)
     forms: tuple[dict[str, Any], ...] = ()
+
+    @classmethod
+    def of(cls, architecture: Mapping[str, Any], data: Description) -> "Manifest":
+        """That of a network which learns from `data`."""
+        return cls(
+            architecture=dict(architecture),
+            input_shape=data.input_shape,
+            mean=data.mean,
+            std=data.std,
+            classes=data.classes,
+            resize=data.resize,
+            background=data.background,
+        )
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What `model.onnx` says of itself."""
+        how = {"resize": self.resize, "background": self.background, "scale": "pixels / 255"}
+        return {"classes": self.classes, "preprocessing": {**how, "mean": self.mean, "std": self.std, "normalization": "inside the graph"}}
 
     def after(self, form: str, record: Mapping[str, Any]) -> "Manifest":
         """This manifest once the network has taken on one more form."""
@@ -94,8 +117,7 @@ def save(
         files = ModelFolder(folder)
         write_json(files.manifest, manifest.model_dump(mode="json"))
         write_bytes(files.weights, to_safetensors({name: tensor.contiguous() for name, tensor in state.items()}))
-        preprocessing = {"scale": "pixels / 255", "mean": manifest.mean, "std": manifest.std, "normalization": "inside the graph"}
-        write_bytes(files.onnx, to_onnx(model, manifest.input_shape, {"classes": manifest.classes, "preprocessing": preprocessing}))
+        write_bytes(files.onnx, to_onnx(model, manifest.input_shape, manifest.metadata))
         write_bytes(files.packed, packed(manifest, model))
         if early is not None:
             write_bytes(files.early, to_safetensors({name: tensor.contiguous() for name, tensor in early.items()}))

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     predicting.add_argument("--model", type=Path, required=True, help="folder with model.onnx or model.slim, or one of these files")
     predicting.add_argument("--top", type=_count, default=3, help="so many classes an image (default: 3)")
     predicting.add_argument("--json", action="store_true", help="print JSON, all classes")
-    predicting.add_argument("--resize", choices=("fit", "pad", "crop"), help="as in data.resize (default: that of params.yaml where there is one)")
+    predicting.add_argument(
+        "--resize", choices=("fit", "pad", "crop"), help="as in data.resize (default: as the images were made that the model learned from)"
+    )
     predicting.add_argument("--background", type=int, help="as in data.background (default: likewise)")
     predicting.add_argument("--threads", type=_count, default=1)
     predicting.set_defaults(run=predict)
@@ -164,17 +166,15 @@ def data_diff(paths: Paths, given: argparse.Namespace) -> None:
             sys.exit(DRIFT)
 
 
-def predict(paths: Paths, given: argparse.Namespace) -> None:
+def predict(_paths: Paths, given: argparse.Namespace) -> None:
     """Print what a model sees in images."""
     from slimline.evaluation.predict import probabilities, shipped
 
-    form = load(paths.params).block("data", Data) if paths.params.exists() else None
-    resize = given.resize or (form.resize if form else "fit")
-    background = given.background if given.background is not None else form.background if form else 255
-    if not 0 <= background <= 255:
-        raise SlimlineError(f"--background: found {background}; a grey level from 0 to 255")
-    model = shipped(given.model, threads=given.threads)
-    rows = probabilities(model, given.images, resize=resize, background=background)
+    asked = {"resize": given.resize, "background": given.background}
+    if given.background is not None and not 0 <= given.background <= 255:
+        raise SlimlineError(f"--background: found {given.background}; a grey level from 0 to 255")
+    model = replace(shipped(given.model, threads=given.threads), **{key: value for key, value in asked.items() if value is not None})
+    rows = probabilities(model, given.images)
     if given.json:
         found = [
             {"image": str(i), "probabilities": dict(zip(model.classes, row.tolist(), strict=True))} for i, row in zip(given.images, rows, strict=True)

@@ -1,19 +1,26 @@
 """`slimline predict`: from image files to classes, by either file of a model."""
 
+import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 import slimline
 import tiny
 from slimline import cli
-from slimline.artifacts import save
+from slimline.artifacts import load, save
+from slimline.data.batches import Ordered
+from slimline.data.prepare.arrays import prepare
+from slimline.data.prepared import describe, load_split
+from slimline.data.sources.images import images
 from slimline.errors import SlimlineError
 from slimline.evaluation.predict import probabilities, shipped
+from slimline.params.data import Data
 from slimline.paths import ModelFolder
 from slimline.quantization.calibrate import calibrated, plan
 
@@ -69,24 +76,52 @@ def test_the_likeliest_classes_come_first_one_line_an_image(folder, capsys) -> N
     assert numbers == sorted(numbers, reverse=True)
 
 
-def test_images_are_brought_to_size_as_params_yaml_says_or_as_asked(folder, tmp_path, capsys) -> None:
-    def answers(*options: str) -> str:
-        run(folder / "colours.png", "--model", folder / "model", *options)
-        return capsys.readouterr().out
-
-    fit, pad = answers(), answers("--resize", "pad", "--background", "0")
-    assert fit != pad
-    text = (Path(__file__).parent / "shipped_params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(text.replace("resize: fit", "resize: pad").replace("background: 255", "background: 0"))
-    assert answers() == pad
-    assert answers("--resize", "fit") == fit
+@pytest.mark.parametrize("file", ["model.slim", "model.onnx"])
+@pytest.mark.parametrize(("resize", "background"), [("fit", 255), ("pad", 0), ("crop", 128)])
+def test_either_file_alone_prepares_images_as_the_stage_prepare_did(file, resize, background, folder, tmp_path, capsys) -> None:
+    """Of odd sizes, with transparency, turned by their EXIF; through the very function that makes prepared data."""
+    draws = np.random.default_rng(1)
+    pictures = tmp_path / "raw"
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    for label in ("a", "b"):
+        (pictures / "test" / label).mkdir(parents=True)
+        Image.fromarray(draws.integers(0, 256, (37, 11, 4), dtype=np.uint8)).save(pictures / "test" / label / "1.png")
+        Image.fromarray(draws.integers(0, 256, (9, 53, 3), dtype=np.uint8)).save(pictures / "test" / label / "2.jpg", exif=turned)
+        for split in ("train", "val"):
+            (pictures / split / label).mkdir(parents=True)
+            Image.fromarray(draws.integers(0, 256, (8, 8), dtype=np.uint8)).save(pictures / split / label / "3.png")
+    how = {"size": 8, "channels": 1, "resize": resize, "background": background, "validation": 0.1, "test": 0.1, "label_noise": False}
+    made = tmp_path / "prepared"
+    made.mkdir()
+    data = Data.model_validate({"source": {"name": "images", "path": "raw"}, **how})
+    prepare(images(tmp_path, path="raw"), data, made, seed=0, workers=1).write_files(tmp_path / "files.csv")
+    manifest, network = load(ModelFolder(folder / "model"))
+    about = describe(made)
+    target = ModelFolder(tmp_path / "model")
+    save(target, manifest.model_copy(update={"resize": about.resize, "background": about.background}), network)
+    alone = tmp_path / "alone" / file
+    alone.parent.mkdir()
+    shutil.copy(target.folder / file, alone)
+    with (tmp_path / "files.csv").open(newline="") as text:
+        names = [pictures / Path(row["file"]) for row in csv.DictReader(text) if row["split"] == "test"]
+    prepared = [batch.images for batch in Ordered(load_split(made, "test"), 100)]
+    shown = shipped(alone, threads=1)
+    expected = torch.from_numpy(shown.run(torch.cat(prepared).numpy())).double().softmax(1)
+    run(*names, "--model", alone, "--json")
+    found = [list(one["probabilities"].values()) for one in json.loads(capsys.readouterr().out)]
+    assert len(found) == 4
+    assert np.array_equal(found, expected.numpy())
+    run(*names, "--model", alone, "--json", "--resize", "pad" if resize != "pad" else "fit")
+    other = [list(one["probabilities"].values()) for one in json.loads(capsys.readouterr().out)]
+    assert not np.array_equal(other, expected.numpy()), "the way to resize matters here"
 
 
 def test_many_images_are_classified_as_each_alone(folder) -> None:
     model = shipped(folder / "model", threads=1)
     pair = [folder / "grey.png", folder / "colours.png"]
-    many = probabilities(model, pair * 40, resize="fit", background=255)
-    alone = [probabilities(model, [image], resize="fit", background=255)[0] for image in pair]
+    many = probabilities(model, pair * 40)
+    alone = [probabilities(model, [image])[0] for image in pair]
     assert np.allclose(many, np.array(alone * 40), atol=1e-6)
 
 

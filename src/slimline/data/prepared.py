@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,9 +23,16 @@ Gathered = tuple[Int64[Tensor, " batch"], UInt8[Tensor, "batch channels height w
 """Numbers of samples, their pixels, their labels."""
 
 
+Resize = Literal["fit", "pad", "crop"]
+
+
 @dataclass(frozen=True)
 class Description:
-    """`dataset.json`: see `data.prepare.arrays`."""
+    """`dataset.json`: see `data.prepare.arrays`.
+
+    Args:
+        resize, background: how the images were made of files, which a network trained on them has to be given too (`data.prepare.decode.Form`).
+    """
 
     classes: tuple[str, ...]
     input_shape: tuple[int, int, int]
@@ -32,6 +40,8 @@ class Description:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     digest: str
+    resize: Resize = "fit"
+    background: int = 255
 
 
 DESCRIPTION = TypeAdapter(Description)

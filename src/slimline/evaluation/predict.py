@@ -32,12 +32,15 @@ class Shipped:
     Args:
         run: images in [0, 1] to logits.
         shape: of an image: channels, height, width.
+        resize, background: how an image of another size is brought to it, see `data.prepare.decode.Form`.
         file: that it came from.
     """
 
     run: Callable[[Images], Float[np.ndarray, "batch classes"]]
     classes: tuple[str, ...]
     shape: tuple[int, int, int]
+    resize: Resize
+    background: int
     file: Path
 
 
@@ -53,21 +56,21 @@ def shipped(path: Path, *, threads: int) -> Shipped:
         raise SlimlineError(f"{path}: no model here; name a folder that holds model.onnx or model.slim, or one of these files")
     if file.suffix == ".slim":
         manifest, model = artifacts.load_packed(file)
-        return Shipped(TorchModel(model), manifest.classes, manifest.input_shape, file)
+        return Shipped(TorchModel(model), manifest.classes, manifest.input_shape, manifest.resize, manifest.background, file)
     session = OnnxModel(file, threads=threads)
     try:
         classes = tuple(str(name) for name in json.loads(session.metadata["classes"]))
+        how = json.loads(session.metadata["preprocessing"])
         channels, height, width = session.input_shape
-    except (KeyError, ValueError) as error:
-        raise SlimlineError(f"{file}: not written by slimline (it names no classes); name a model.onnx or model.slim of a stage") from error
-    return Shipped(session, classes, (channels, height, width), file)
+        return Shipped(session, classes, (channels, height, width), how["resize"], how["background"], file)
+    except (KeyError, TypeError, ValueError) as error:
+        raise SlimlineError(
+            f"{file}: not written by this slimline (it names no classes or no preprocessing); name a model.onnx or model.slim of a stage"
+        ) from error
 
 
-def probabilities(model: Shipped, images: Sequence[Path], *, resize: Resize, background: int) -> Float[np.ndarray, "images classes"]:
+def probabilities(model: Shipped, images: Sequence[Path]) -> Float[np.ndarray, "images classes"]:
     """How probable each class is for each image, prepared as the stage `prepare` does it.
-
-    Args:
-        resize, background: see `data.prepare.decode.Form`.
 
     Raises:
         SlimlineError: an image that cannot be read, or a model of images that are no squares.
@@ -75,7 +78,7 @@ def probabilities(model: Shipped, images: Sequence[Path], *, resize: Resize, bac
     channels, height, width = model.shape
     if height != width:
         raise SlimlineError(f"{model.file}: takes images of {height}×{width}, where slimline prepares squares")
-    form = Form(height, channels, resize, background, LARGEST_PIXELS, 1)
+    form = Form(height, channels, model.resize, model.background, LARGEST_PIXELS, 1)
     rows = []
     with decoders(form):
         for first in range(0, len(images), BATCH):

@@ -56,7 +56,7 @@ def run(params: Distill, settings: Settings, paths: Paths, tracker: Tracker) -> 
 
 
 def _manifest(model: Spec, data: Description) -> Manifest:
-    return Manifest(architecture=dict(model), input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
+    return Manifest.of(model, data)
 
 
 def _assisted(

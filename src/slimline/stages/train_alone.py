@@ -34,7 +34,7 @@ def run(params: Distill, settings: Settings, paths: Paths, tracker: Tracker) -> 
     Of `params` only `model`, `fit`, `transfer` and `repeats` may be used: DVC watches no others for this stage.
     """
     data = describe(paths.prepared)
-    manifest = Manifest(architecture=params.model, input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
+    manifest = Manifest.of(params.model, data)
     images = transfer_set(paths.prepared, params.transfer.without, unlabelled=False)
     fit = params.fit
     if params.transfer.unlabelled:

@@ -54,7 +54,7 @@ class Member:
 
 
 def _manifest(model: Spec, data: Description) -> Manifest:
-    return Manifest(architecture=dict(model), input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
+    return Manifest.of(model, data)
 
 
 def _members(params: Teacher, ensemble: Ensemble, seed: int) -> list[Member]:

@@ -123,7 +123,7 @@ def prepare(items: Iterable[Item], params: Data, folder: Path, *, seed: int, wor
             kept = kept[np.argsort(stirred(found.facts.table["digest"][kept], seed), kind="stable")]
             splits[UNLABELLED] = Rows(kept, np.full(len(kept), NO_CLASS))
         pixels = np.memmap(spool, np.uint8, "r").reshape(-1, form.channels, form.size, form.size)
-        description = _write(splits, images.classes, pixels, folder)
+        description = _write(splits, images.classes, pixels, form, folder)
         report = checks.report(images, found.facts, found.origins.__getitem__)
         if len(untold):
             report["images"] |= {UNLABELLED: len(kept), "dropped_unlabelled_duplicates": len(untold) - len(kept)}
@@ -229,7 +229,9 @@ def _order(images: Labelled) -> dict[str, Int64[np.ndarray, " m"]]:
     return {name: ordered[split == number] for number, name in enumerate(SPLITS)}
 
 
-def _write(splits: dict[str, Rows], classes: Sequence[str], read: UInt8[np.ndarray, "n channels size size"], folder: Path) -> dict[str, Any]:
+def _write(
+    splits: dict[str, Rows], classes: Sequence[str], read: UInt8[np.ndarray, "n channels size size"], form: Form, folder: Path
+) -> dict[str, Any]:
     """Write the arrays and `dataset.json`; return what that holds.
 
     `mean` and `std` are a number a channel over the training split, of pixels in [0, 1]; a channel that does not change has one
@@ -265,6 +267,8 @@ def _write(splits: dict[str, Rows], classes: Sequence[str], read: UInt8[np.ndarr
         "mean": [float(mean) for mean in means],
         "std": [max(variance**0.5, 1 / 255) for variance in variances],
         "digest": digest.hexdigest(),
+        "resize": form.resize,
+        "background": form.background,
     }
     write_json(folder / "dataset.json", description)
     return description
