@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 from torch import Tensor, arange, from_numpy
 
+from slimline.core.draws import Draws
 from slimline.data.augment import AUGMENTATIONS
-from slimline.data.augment.draws import Draws
 from slimline.data.mix import MIXES
 from slimline.registry import build
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from scipy import stats
 
+from slimline.core.draws import Draws
 from slimline.data.augment import AUGMENTATIONS
-from slimline.data.augment.draws import Draws
 from slimline.data.augment.sampling import bilinear, folded, nearest
 from slimline.data.mix import MIXES
 from slimline.errors import SlimlineError

@@ -10,9 +10,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from slimline.core.batch import Batch
+from slimline.core.draws import Draws
 from slimline.core.labels import known
 from slimline.data.augment import AUGMENTATIONS
-from slimline.data.augment.draws import Draws
 from slimline.data.batches import scaled
 from slimline.data.mix import MIXES
 from slimline.data.prepared import Split

@@ -9,8 +9,9 @@ from jaxtyping import Float, Int64
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from slimline.data.augment.draws import Draws, Transform, looked_up, midpoints
+from slimline.core.draws import Draws, looked_up, midpoints
 from slimline.data.augment.sampling import Outside, bilinear
+from slimline.data.augment.transform import Transform
 
 
 def _rising(scale: tuple[float, float]) -> tuple[float, float]:

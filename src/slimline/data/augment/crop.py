@@ -7,8 +7,9 @@ from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor
 
-from slimline.data.augment.draws import Draws, Transform
+from slimline.core.draws import Draws
 from slimline.data.augment.sampling import bilinear
+from slimline.data.augment.transform import Transform
 
 
 def crop(draws: Draws, *, area: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5, ratio: Annotated[float, Field(ge=1.0, le=4.0)] = 4 / 3) -> Transform:

@@ -7,7 +7,8 @@ from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor
 
-from slimline.data.augment.draws import Draws, Transform
+from slimline.core.draws import Draws
+from slimline.data.augment.transform import Transform
 
 
 def cutout(draws: Draws, *, size: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5) -> Transform:

@@ -4,9 +4,10 @@ from typing import Annotated
 
 from pydantic import Field
 
+from slimline.core.draws import Draws
 from slimline.data.augment.affine import affine
-from slimline.data.augment.draws import Draws, Transform
 from slimline.data.augment.sampling import Outside
+from slimline.data.augment.transform import Transform
 
 
 def rotate(draws: Draws, *, degrees: Annotated[float, Field(gt=0.0, le=180.0)] = 15.0, outside: Outside = "black") -> Transform:

@@ -7,8 +7,9 @@ from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor
 
-from slimline.data.augment.draws import Draws, Transform
+from slimline.core.draws import Draws
 from slimline.data.augment.sampling import Outside, nearest
+from slimline.data.augment.transform import Transform
 
 
 def shift(draws: Draws, *, pixels: Annotated[int, Field(ge=1)], outside: Outside = "black") -> Transform:

@@ -3,7 +3,7 @@
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from slimline.data.augment.draws import Draws, looked_up
+from slimline.core.draws import Draws, looked_up
 from slimline.data.mix.weights import Alpha, Mix, beta_quantiles
 
 

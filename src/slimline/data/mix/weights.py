@@ -10,7 +10,7 @@ from pydantic import Field
 from scipy.special import betaincinv
 from torch import Tensor
 
-from slimline.data.augment.draws import midpoints
+from slimline.core.draws import midpoints
 
 Mix = Callable[
     [Float[Tensor, "batch c h w"], Float[Tensor, "batch c h w"], Int64[Tensor, " batch"]],

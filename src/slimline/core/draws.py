@@ -8,7 +8,6 @@ and a batch costs what is in it, not what is in the split.
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,8 +16,6 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from scipy.special import ndtri
 from torch import Tensor
-
-Transform = Callable[[Float[Tensor, "batch c h w"], Int64[Tensor, " batch"]], Float[Tensor, "batch c h w"]]
 
 LEVELS = 2**16
 """Entries of a table of quantiles."""
