@@ -4,7 +4,21 @@ from jaxtyping import install_import_hook
 
 # Everything that holds numerics. Not `tracking`, `runtime` and `stages`: their protocol `Tracker` is not made for isinstance, and
 # Lightning looks into the signatures of its modules' methods.
-CHECKED = ("core", "data", "models", "distillation", "pruning", "quantization", "evaluation", "export", "artifacts", "registry", "params", "files")
+CHECKED = (
+    "core",
+    "data",
+    "models",
+    "distillation",
+    "pruning",
+    "quantization",
+    "attacks",
+    "evaluation",
+    "export",
+    "artifacts",
+    "registry",
+    "params",
+    "files",
+)
 install_import_hook([f"slimline.{part}" for part in CHECKED], "shapes.checked")
 
 import pytest  # noqa: E402
