@@ -107,8 +107,11 @@ class Lab:
         """Write a record at once."""
         made = {"name": name, "seed": seed, **facts}
         self.values["records"].append(made)
-        write_json(self.folder / "results.json", self.values)
+        self.write()
         return made
+
+    def write(self) -> None:
+        write_json(self.folder / "results.json", self.values)
 
     def measured(self, name: str, seed: int, network: "Network", further: Mapping[str, Any] | None = None) -> None:
         """Record what `network` is on both splits, and `further` facts, where results.json lacks it."""
