@@ -81,13 +81,13 @@ def task(folder: Path, prepared: Path, **settings: Any) -> None:
     (folder / "task.json").write_text(json.dumps({"prepared": str(prepared), **settings}))
 
 
-def start(folder: Path, prepared: Path, ranks: int, **settings: Any) -> list[subprocess.Popen[str]]:
-    """The processes of `train`, running."""
+def start(folder: Path, prepared: Path, ranks: int, *, program: str = __file__, **settings: Any) -> list[subprocess.Popen[str]]:
+    """The processes of `train`, or of another `program`, running."""
     task(folder, prepared, **settings)
     common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
     return [
         subprocess.Popen(
-            [sys.executable, __file__, str(folder)],
+            [sys.executable, program, str(folder)],
             env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -116,6 +116,22 @@ class Plain(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.flatten(self.body(x)))
+
+
+class Steady(nn.BatchNorm2d):
+    """A batch norm whose statistics stay, so that it computes the same of a part of a batch."""
+
+    def train(self, mode: bool = True) -> "Steady":
+        return super().train(False)
+
+
+class Normed(Plain):
+    """`Plain` with a norm after each convolution."""
+
+    def __init__(self, input_shape: tuple[int, int, int], classes: int, *, width: int = 12) -> None:
+        super().__init__(input_shape, classes, width=width)
+        layers = [(layer, Steady(width)) if isinstance(layer, nn.Conv2d) else (layer,) for layer in self.body]
+        self.body = nn.Sequential(*(layer for some in layers for layer in some))
 
 
 def half_pruned(input_shape: tuple[int, int, int], classes: int) -> nn.Module:

@@ -1,6 +1,7 @@
 """Laws of pruning for every criterion, granularity and model of the zoo."""
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,8 +16,10 @@ from slimline.export.runtime import OnnxModel
 from slimline.models import MODELS
 from slimline.paths import ModelFolder
 from slimline.pruning import CRITERIA, GRANULARITIES, TARGETS
+from slimline.pruning.channels import channel_groups
 from slimline.pruning.plan import Granularity, Plan
 from slimline.registry import build
+from zeroed import zeroed
 
 SHAPE = (1, 8, 8)
 FRACTIONS = {"channels": (0.1, 0.25, 0.4), "weights": (0.1, 0.5, 0.9), "n_m": (0.1, 0.3, 0.5)}
@@ -48,6 +51,15 @@ def left(model: nn.Module) -> dict[str, Tensor]:
     return masks or {name: torch.tensor(p.shape) for name, p in model.named_parameters()}
 
 
+def covered(model: nn.Module, masks: dict[str, Tensor]) -> nn.Module:
+    """A copy of `model` with zeros where `masks` take weights, and no masks."""
+    dense = copy.deepcopy(model)
+    with torch.no_grad():
+        for layer, mask in masks.items():
+            dense.get_submodule(layer).weight.mul_(mask)
+    return dense
+
+
 def cut(plan: Plan, model: nn.Module, fraction: float) -> tuple[int, nn.Module]:
     count = build(TARGETS, {"name": "fraction", "amount": fraction}, tiny.scales(model)).count(plan, model)
     return count, plan.cut(count)(model)
@@ -73,24 +85,21 @@ def test_counts_are_exact_cuts_are_nested_and_the_same_cut_again_is_none(name: s
         assert again.fraction(again.gone) == plan.fraction(count)
         assert cut(again, pruned, fraction)[0] == again.gone
         assert all(torch.equal(value, now[key]) for key, value in left(cut(again, pruned, fraction)[1]).items())
-        if granularity != "channels":  # for these tests/unit/test_channels.py compares
-            dense = copy.deepcopy(model)
-            with torch.no_grad():
-                for layer, mask in now.items():
-                    dense.get_submodule(layer).weight.mul_(mask)
-            assert torch.allclose(pruned(images), dense(images), atol=1e-5)
+        dense = zeroed(model, channel_groups(model, SHAPE), scores, pruned) if granularity == "channels" else covered(model, now)
+        assert torch.allclose(pruned(images), dense(images), atol=1e-5)
     assert last is not None
     assert torch.equal(model(images), whole)
     assert all(torch.equal(value, before[key]) for key, value in left(model).items())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("granularity", sorted(GRANULARITIES))
-@pytest.mark.parametrize("name", sorted(MODELS))
-def test_a_pruned_model_comes_back_from_its_files_the_same_and_its_onnx_file_agrees(name: str, granularity: str, images: Tensor, tmp_path) -> None:
+@pytest.mark.parametrize(("name", "criterion", "granularity"), cases())
+def test_a_pruned_model_comes_back_from_its_files_the_same_and_its_onnx_file_agrees(
+    name: str, criterion: str, granularity: str, images: Tensor, tmp_path: Path
+) -> None:
     model, manifest = tiny.trained(name), tiny.manifest(name)
     made: Granularity = build(GRANULARITIES, {"name": granularity}, model, SHAPE)
-    plan = made.plan(model, scored("magnitude", model))
+    plan = made.plan(model, scored(criterion, model))
     _, pruned = cut(plan, model, FRACTIONS[granularity][1])
     described = manifest.after(made.form, made.record(artifacts.fresh(manifest), pruned))
     folder = ModelFolder(tmp_path / "model")

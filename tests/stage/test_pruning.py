@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pruned_together
 import pytest
 import torch
 from chain import RUNS, Chain
@@ -217,6 +218,65 @@ def test_masks_are_held_by_every_arrangement_of_processes(way: dict[str, Any], c
         for name, mask in masks.items():
             assert int(mask.sum()) == -(-mask.numel() // 2), name
             assert not bool(state[name.replace(".mask", ".weight")][~mask].any()), name
+
+
+STEADY = {**together.STEADY, "epochs": 2, "batch_size": 20}
+"""Its last batch of an epoch is one that two processes too can take: they leave out one with less than two images for each."""
+GRADUAL = {**WEIGHTS, "criterion": {"name": "magnitude"}, "schedule": schedule("gradual"), "fit": STEADY}
+
+
+def with_a_plain_student(chain: Chain) -> Path:
+    """The workspace, its student one without statistics: one process and several can be compared by it."""
+    manifest, _ = artifacts.load(chain.paths.model("student"))
+    manifest = manifest.model_copy(update={"architecture": {"name": "together:Plain"}, "forms": ()})
+    torch.manual_seed(0)
+    artifacts.save(chain.paths.model("student"), manifest, artifacts.fresh(manifest))
+    return chain.paths.root
+
+
+@pytest.mark.slow
+def test_masks_grow_within_a_training_of_two_processes_as_in_one(copy_of_chain: Copy, tmp_path: Path) -> None:
+    workspace = with_a_plain_student(copy_of_chain())
+    (one,) = pruned_together.prune(tmp_path / "one", workspace, 1, **GRADUAL)
+    two = pruned_together.prune(tmp_path / "two", workspace, 2, **GRADUAL)
+    masks = [name for name in one.state if name.endswith(".mask")]
+    assert sum(int((~one.state[name]).sum()) for name in masks) >= 0.6 * sum(one.state[name].numel() for name in masks)
+    for made in two:
+        np.testing.assert_allclose(made.curve, one.curve, rtol=1e-9)
+        for name, tensor in made.state.items():
+            torch.testing.assert_close(tensor, one.state[name], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "block",
+    [{"criterion": {"name": "taylor"}}, {"target": {"name": "accuracy_drop", "points": 20.0}}, {"fit": {**STEADY, "ema": 0.5}}],
+    ids=str,
+)
+def test_two_processes_whose_norms_saw_other_images_take_the_same_masks(block: dict[str, Any], copy_of_chain: Copy, tmp_path: Path) -> None:
+    first, second = pruned_together.prune(tmp_path / "two", copy_of_chain().paths.root, 2, **{**GRADUAL, **block})
+    assert len(first.cuts) == len(second.cuts) > 5
+    for one, other in zip(first.cuts, second.cuts, strict=True):
+        assert all(torch.equal(mask, other[name]) for name, mask in one.items())
+    assert all(torch.equal(tensor, second.state[name]) for name, tensor in first.state.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [7, 60])
+def test_two_processes_that_were_stopped_while_masks_grew_or_afterwards_go_on_to_the_same_numbers(
+    step: int, copy_of_chain: Copy, tmp_path: Path
+) -> None:
+    workspace = copy_of_chain().paths.root
+    undisturbed = pruned_together.prune(tmp_path / "whole", workspace, 2, **GRADUAL)
+    pruned_together.prune(tmp_path / "stopped", workspace, 2, stop_after=step, **GRADUAL)
+    assert list((tmp_path / "stopped").rglob("*.checkpoint"))
+    for made, expected in zip(pruned_together.prune(tmp_path / "stopped", workspace, 2, **GRADUAL), undisturbed, strict=True):
+        assert 0 < len(made.cuts) < len(expected.cuts) or step == 60, "it started again"
+        assert made.curve == expected.curve
+        assert all(torch.equal(tensor, expected.state[name]) for name, tensor in made.state.items())
+        for name, mask in made.state.items():
+            if name.endswith(".mask"):
+                assert not bool(made.state[name.replace(".mask", ".weight")][~mask].any()), name
 
 
 @pytest.mark.slow

@@ -71,6 +71,25 @@ def test_a_loss_that_compares_layers_follows_the_same_curve_in_two_processes(str
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("synchrony", [None, {"name": "local_sgd", "period": 1}], ids=["together", "local_sgd"])
+def test_two_processes_slim_the_scales_of_norms_as_one_does(synchrony: dict[str, Any] | None, prepared: Path, tmp_path: Path) -> None:
+    architecture = {"name": "together:Normed"}
+    plain = {**together.STEADY, "clip_norm": None, "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.0}}
+    fit = {**plain, "norm_sparsity": 0.05}
+    one = together.train(tmp_path / "one", prepared, 1, model=architecture, fit=fit)
+    two = together.train(tmp_path / "two", prepared, 2, model=architecture, fit={**fit, "synchrony": synchrony})
+    free = together.train(tmp_path / "free", prepared, 1, model=architecture, fit=plain)
+    for curve, state in zip(two.curves, two.states, strict=True):
+        np.testing.assert_allclose(curve, one.curves[0], rtol=1e-9)
+        for name, tensor in state.items():
+            torch.testing.assert_close(tensor, one.states[0][name], rtol=1e-5, atol=1e-7)
+    scales = [name for name, tensor in one.states[0].items() if name.endswith(".running_mean")]
+    assert len(scales) == 3
+    for name in (name.replace(".running_mean", ".weight") for name in scales):
+        assert float(one.states[0][name].sum()) < float(free.states[0][name].sum()) - 1.0, name
+
+
+@pytest.mark.slow
 def test_a_pipeline_of_whole_batches_has_the_statistics_of_one_process(prepared: Path, tmp_path: Path) -> None:
     architecture = {"name": "resnet", "depth": 8, "width": 4}
     one, two = (

@@ -1,19 +1,19 @@
 """Cutting channels: how many, which, and what the rest computes."""
 
-import copy
 from functools import cache
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import tiny
 from slimline.core.resized import shapes
 from slimline.errors import SlimlineError
 from slimline.models.network import network
-from slimline.pruning.channels import ChannelGroup, channel_groups
+from slimline.pruning.channels import channel_groups
 from slimline.pruning.magnitude import magnitude
 from tiny import cut_channels
+from zeroed import ranking, units_left, zeroed
 
 SHAPE = (1, 8, 8)
 ZOO = pytest.mark.parametrize("name", tiny.shared(tiny.ZOO))
@@ -31,28 +31,6 @@ def cut(name: str, amount: float, layer_limit: float = 0.9, multiple_of: int = 1
 
 def gone(name: str, pruned: nn.Module) -> float:
     return 1 - size(pruned) / size(tiny.trained(name))
-
-
-def ranking(groups: list[ChannelGroup], scores: dict[str, Tensor]) -> list[list[tuple[float, int]]]:
-    """The slow reference: for each group its channels (or heads) from the least to the most valuable, by relative mean score."""
-    ranked = []
-    for group in groups:
-        means = []
-        for unit in range(group.units):
-            values = [
-                scores[f"{share.layer}.weight"].double().select(share.dim, row).reshape(-1)
-                for share in group.shares
-                for row, owner in zip(share.rows, share.channels, strict=True)
-                if owner // group.block == unit and f"{share.layer}.weight" in scores
-            ]
-            means.append(float(torch.cat(values).mean()))
-        average = sum(means) / len(means)
-        ranked.append(sorted((mean / average, channel) for channel, mean in enumerate(means)))
-    return ranked
-
-
-def units_left(group: ChannelGroup, pruned: nn.Module) -> int:
-    return pruned.get_submodule(group.root).weight.shape[0] // group.block
 
 
 @ZOO
@@ -139,23 +117,7 @@ def test_the_least_valuable_channels_go_and_the_rest_computes_as_if_they_were_ze
     model = tiny.trained(name)
     groups, scores = channel_groups(model, SHAPE), magnitude(model, ())
     pruned = cut_channels(model, scores, SHAPE, amount=0.4, layer_limit=0.9, multiple_of=multiple_of)
-    dense, removed = copy.deepcopy(model), 0
-    with torch.no_grad():
-        for group, ranked in zip(groups, ranking(groups, scores), strict=True):
-            lost = group.units - units_left(group, pruned)
-            units = {unit for _, unit in ranked[:lost]}
-            removed += lost
-            for share in group.shares:
-                layer = dense.get_submodule(share.layer)
-                for row, owner in zip(share.rows, share.channels, strict=True):
-                    if owner // group.block not in units:
-                        continue
-                    if layer.weight is not None:
-                        layer.weight.select(share.dim, row).zero_()
-                    if share.dim == 0 and layer.bias is not None:  # a norm's scale and shift go with the channel
-                        layer.bias[row] = 0.0
-    assert removed > 0
-    assert torch.allclose(pruned(images), dense(images), atol=1e-5)
+    assert torch.allclose(pruned(images), zeroed(model, groups, scores, pruned)(images), atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ACROSS_CHANNELS)

@@ -22,7 +22,7 @@ from slimline.core.heads import Heads
 from slimline.core.masked import masked_layers
 from slimline.core.resized import differing, take_rows
 from slimline.errors import SlimlineError
-from slimline.pruning.layers import chosen, prunable
+from slimline.pruning.layers import check_limits, chosen, prunable
 from slimline.pruning.plan import NONE_SPARED, Cut, Granularity, Plan
 
 Norm = nn.BatchNorm2d | nn.InstanceNorm2d | nn.GroupNorm
@@ -240,8 +240,7 @@ class Channels(Granularity):
         if not groups:
             raise SlimlineError("the model has no channels that can be pruned; choose other layers or another architecture")
         makers = {name: group.root for group in groups for name in group.makers}
-        if unknown := [name for name in limits if name not in makers]:
-            raise SlimlineError(f"limits: no layer whose channels can go is called '{unknown[0]}'; there are: {', '.join(makers)}")
+        check_limits(limits, makers)
         own = {makers[name]: limit for name, limit in limits.items()}
         self._shape, self._groups = input_shape, groups
         self._most = {g.root: min(math.floor(g.units * own.get(g.root, layer_limit) + 1e-9), g.units - 1) for g in groups}

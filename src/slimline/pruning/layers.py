@@ -1,6 +1,6 @@
 """Which weights can be pruned: those of convolutions and fully connected layers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -44,3 +44,13 @@ def chosen(model: nn.Module, patterns: Sequence[str], skipped: Sequence[str]) ->
     if not left:
         raise SlimlineError(f"no layer is left to prune: {', '.join(patterns)} without {', '.join(skipped)}")
     return left
+
+
+def check_limits(limits: Collection[str], layers: Collection[str]) -> None:
+    """
+    Raises:
+        SlimlineError: one of `limits`, which go by names, is of none of `layers`.
+    """
+    for name in limits:
+        if name not in layers:
+            raise SlimlineError(f"limits: no layer that can be pruned is called '{name}'; there are: {', '.join(layers)}")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from slimline.core.masked import Mask, MaskedConv2d, MaskedLinear, copy_masked
 from slimline.errors import SlimlineError
-from slimline.pruning.layers import Layer, chosen
+from slimline.pruning.layers import Layer, check_limits, chosen
 from slimline.pruning.plan import Cut, Granularity, Plan
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -86,9 +86,7 @@ class Weights(Granularity):
         limits: dict[str, Annotated[float, Field(ge=0.0, le=1.0)]] = {},  # noqa: B006  # never changed
     ) -> None:
         self._layers = chosen(model, layers, skip)
-        unknown = [name for name in limits if name not in self._layers]
-        if unknown:
-            raise SlimlineError(f"limits: no layer to prune is called '{unknown[0]}'; there are: {', '.join(self._layers)}")
+        check_limits(limits, self._layers)
         self._limits = {name: limits.get(name, layer_limit) for name in self._layers}
         self._scope = scope
         self._params = sum(p.numel() for p in model.parameters())

@@ -68,7 +68,9 @@ class GradualPrune(Prune):
         super().training_step(batch, index)
         done = self.updates.done
         if done == self.last_cut or (done < self.last_cut and done % self._every == 0):
-            masks = self._decide(self.model, done / self.last_cut * self._end)
+            world = self.arrangement.world
+            # The first process decides: the others' batch norms saw other images, by which scores and accuracies differ.
+            masks = world.firsts(self._decide(self.model, done / self.last_cut * self._end) if world.first else None)
             set_masks(self.model, masks)
             set_masks(self.updates.validated, masks)
 
