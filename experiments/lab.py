@@ -25,7 +25,7 @@ from slimline.data.transfer import transfer_set
 from slimline.distillation.taught import Taught
 from slimline.evaluation.latency import machine
 from slimline.evaluation.statistics import Comparison, compare
-from slimline.files import whole_file, whole_folder, write_json, write_text
+from slimline.files import whole_file, whole_folder, write_text
 from slimline.models.network import network
 from slimline.params.data import Data
 from slimline.params.fit import Fit
@@ -111,7 +111,7 @@ class Lab:
         return made
 
     def write(self) -> None:
-        write_json(self.folder / "results.json", self.values)
+        write_text(self.folder / "results.json", written(self.values))
 
     def measured(self, name: str, seed: int, network: "Network", further: Mapping[str, Any] | None = None) -> None:
         """Record what `network` is on both splits, and `further` facts, where results.json lacks it."""
@@ -194,6 +194,13 @@ def prepared(archive: Path, home: Path, params: Mapping[str, Any], only: str | N
         with whole_folder(folder) as made:
             prepare(items, Data.model_validate(form), made, seed=0)
     return folder
+
+
+def written(values: Mapping[str, Any]) -> str:
+    """`values` as JSON, lists of numbers on one line each: there are thousands of wrong images."""
+    number = r"-?\d[\d.e+-]*"
+    whole = json.dumps(values, indent=2, allow_nan=False)
+    return re.sub(rf"\[\s+{number}(?:,\s+{number})*\s+\]", lambda found: json.dumps(json.loads(found[0])), whole) + "\n"
 
 
 def shortened(fit: Mapping[str, Any], epochs: int | None) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """The tables of experiments that use `experiments.lab` are those of their results.json."""
 
 import importlib
+import json
 from pathlib import Path
 
 import pytest
 
-from experiments.lab import by_name
+from experiments.lab import by_name, written
 
 FOLDERS = sorted(path.parent for path in (Path(__file__).parents[2] / "experiments").glob("*/tables.py") if "experiments.lab" in path.read_text())
 
@@ -42,3 +43,11 @@ def test_an_image_counts_once_in_an_interval_of_the_zoo_however_often_it_is_answ
     assert once == often
     assert once.mean == pytest.approx(2 / 50)
     assert once.low < 0 < once.high < once.sees + once.mean
+
+
+def test_a_record_is_written_with_its_lists_of_numbers_on_one_line_each() -> None:
+    values = {"wrong": [1, 20, 3], "curve": [[0.5, 1e-7], [-1.0, 2e16]], "text": "[\n  1,\n  2\n]", "empty": [], "one": [4], "words": ["a", "b"]}
+    text = written(values)
+    assert json.loads(text) == values
+    assert '"wrong": [1, 20, 3]' in text
+    assert "    [0.5, 1e-07],\n" in text
