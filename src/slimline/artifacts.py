@@ -91,6 +91,23 @@ def fresh(manifest: Manifest) -> nn.Module:
     return take_on(model, manifest.forms)
 
 
+def untrained(manifest: Manifest) -> nn.Module:
+    """`fresh`, its weights as at the beginning of a training; those of resized layers too.
+
+    Raises:
+        SlimlineError: a form other than that of resized layers, which keeps what was learned.
+    """
+    model = fresh(manifest)
+    for form in manifest.forms:
+        if form["form"] != "resized":
+            raise SlimlineError(
+                f"the model has the form '{form['form']}', which has no untrained weights; prune channels, or make from_scratch false"
+            )
+        for name in form["record"]:
+            model.get_submodule(name).reset_parameters()  # type: ignore[operator]  # every kind that can be resized has it
+    return model
+
+
 def packed(manifest: Manifest, model: nn.Module) -> bytes:
     """The packed file of `model`, without masks: what they took is zero in the weights."""
     state = {name: tensor for name, tensor in stored_state(model).items() if not name.endswith(MASK)}

@@ -9,7 +9,7 @@ from slimline.errors import SlimlineError
 
 
 def test_a_form_that_this_version_does_not_know_is_refused_with_those_it_knows() -> None:
-    with pytest.raises(SlimlineError, match=r"'melted'.*resized, masked, quantized"):
+    with pytest.raises(SlimlineError, match=r"'melted'.*resized, masked, binary, quantized, double"):
         take_on(tiny.trained(), [{"form": "melted", "record": {}}])
 
 

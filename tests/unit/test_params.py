@@ -121,7 +121,29 @@ SLIPS = {
     "NaN": ("amount: 0.5", "amount: .nan", "prune.target.amount: found NaN; it should be a finite number"),
     "NaN in a plugin": ("lr: 0.003", "lr: .nan", "teacher.fit.optimizer.lr: found NaN; it should be a finite number"),
     "infinity in a plugin": ("lr: 0.003", "lr: .inf", "teacher.fit.optimizer.lr: found Infinity; it should be a finite number"),
-    "one bit": ("bits: 8", "bits: 1", "quantize.weights.bits: found 1; it should be 64, 32, 16, 'bf16', 'e4m3', 'e5m2', 8, 7"),
+    "no bit": ("bits: 8", "bits: 0", "quantize.weights.bits: found 0; it should be 64, 32, 16, 'bf16', 'e4m3', 'e5m2', 8, 7"),
+    "one bit, nothing said of how": ("weights: {bits: 8,", "weights: {bits: 1,", "quantize.weights: weights of 1 bit and binary go together"),
+    "a way to binarize, and no bit": (
+        "weights: {bits: 8,",
+        "weights: {binary: {name: xnor}, bits: 8,",
+        "quantize.weights: weights of 1 bit and binary go together",
+    ),
+    "one bit read by eight": ("activations: {bits: 8,", "activations: {bits: 1,", "quantize: activations.bits is 1, which needs weights of 1 bit"),
+    "eight bits read by one": (
+        "weights: {bits: 8,",
+        "weights: {binary: {name: xnor}, bits: 1,",
+        "quantize: with weights of 1 bit activations have 1 bit (where such layers read them) or 32, without exceptions",
+    ),
+    "one bit of one tensor": (
+        "activations: {bits: 8,",
+        "activations: {exceptions: {'*': 1}, bits: 8,",
+        "quantize: activations.exceptions: activations of 1 bit are what",
+    ),
+    "real activations of a binarized network": (
+        "weights: {bits: 8, scheme: {name: min_max}}\n  activations: {bits: 8,",
+        "weights: {binary: {name: binarized}, bits: 1, scheme: {name: min_max}}\n  activations: {bits: 32,",
+        "quantize: weights.binary is binarized, which needs activations.bits 1, and found 32",
+    ),
     "nine bits": ("bits: 8", "bits: 9", "quantize.weights.bits: found 9; it should be 64, 32, 16"),
     "half a bit": ("bits: 8", "bits: 8.5", "quantize.weights.bits: found 8.5; it should be 64, 32, 16"),
     "a misspelt way of learning": (
@@ -142,8 +164,8 @@ SLIPS = {
     ),
     "impossible bits of one layer": (
         "weights: {bits: 8,",
-        "weights: {exceptions: {'*.stem': 1}, bits: 8,",
-        "quantize.weights.exceptions.*.stem: found 1",
+        "weights: {exceptions: {'*.stem': 0}, bits: 8,",
+        "quantize.weights.exceptions.*.stem: found 0",
     ),
     "nothing to train on": ("validation: 0.2", "validation: 0.8", "data: validation + test is 1, which leaves nothing to train on; make it less"),
     "no validation": ("validation: 0.2", "validation: 0", "data.validation: found 0; it should be greater than 0"),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-from slimline.core.quantized import FLOAT_BITS, QuantizedConv2d, QuantizedLinear, input_bits
+from slimline.core.quantized import FLOAT_BITS, QuantizedConv2d, QuantizedLinear, input_bits, weight_bits
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class _Attention(TorchFunctionMode):
 
 def measure(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
     """Count by running one blank image of `input_shape` (channels, height, width) through `model`, in eval mode."""
-    read = input_bits(model)
+    read, held = input_bits(model), weight_bits(model)
     macs: dict[str, int] = {}
     bops: dict[str, int] = {}
     handles = []
@@ -62,8 +62,7 @@ def measure(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
             per_output = layer.weight[0].numel()
             macs[name] = macs.get(name, 0) + output.numel() * per_output
             real = 8 * layer.weight.element_size()
-            weight_bits = layer.grid.bits if isinstance(layer, QuantizedConv2d | QuantizedLinear) else real
-            bops[name] = macs[name] * weight_bits * read.get(name, real)
+            bops[name] = macs[name] * held.get(name, real) * read.get(name, real)
 
         return count
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from slimline.core.binary import binary
 from slimline.core.double import double
 from slimline.core.masked import masked
 from slimline.core.quantized import quantized
@@ -18,6 +19,7 @@ from slimline.errors import SlimlineError
 FORMS: Mapping[str, Callable[[nn.Module, Mapping[str, Any]], nn.Module]] = {
     "resized": resized,
     "masked": masked,
+    "binary": binary,
     "quantized": quantized,
     "double": double,
 }

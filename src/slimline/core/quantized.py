@@ -17,6 +17,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from slimline.core.affine import round_to_step
+from slimline.core.binary import BinaryConv2d, BinaryLinear, binary_layers, packed_signs, settle_binary, unpacked_signs
 from slimline.core.grids import CodebookGrid, Grid, IntegerGrid, Record, of_kind
 from slimline.core.masked import MaskedConv2d, MaskedLinear, held
 from slimline.core.normalize import Normalize
@@ -82,17 +83,14 @@ SHAPE_FUNCTIONS = (torch.flatten, nn.functional.dropout)
 
 
 class _Tracer(fx.Tracer):
-    """Normalization is one operation, and so is a masked layer: nothing inside it is put on a grid of its own."""
+    """Normalization is one operation, and so is a masked or binary layer: nothing inside it is put on a grid of its own."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return isinstance(module, Normalize | MaskedConv2d | MaskedLinear) or super().is_leaf_module(module, name)
+        return isinstance(module, Normalize | MaskedConv2d | MaskedLinear | BinaryConv2d | BinaryLinear) or super().is_leaf_module(module, name)
 
 
-def folded(model: nn.Module) -> fx.GraphModule:
-    """A copy of `model`, traced, in eval mode, with every batch norm that directly follows a convolution folded into it.
-
-    Dropout and identities are taken out. Other norms depend on the image, so they stay and compute real numbers. Folding (Jacob
-    et al. 2018, eq. 14) leaves the function as it is; the batch statistics are frozen from here on.
+def traced(model: nn.Module) -> fx.GraphModule:
+    """A copy of `model`, traced, in eval mode, without dropout and identities.
 
     Raises:
         SlimlineError: the forward pass depends on data, so that it has no fixed graph.
@@ -107,12 +105,28 @@ def folded(model: nn.Module) -> fx.GraphModule:
         if node.op == "call_module" and isinstance(modules[node.target], INERT):
             node.replace_all_uses_with(node.all_input_nodes[0])
             graph.graph.erase_node(node)
+    return graph
+
+
+def folded(model: nn.Module) -> fx.GraphModule:
+    """`traced`, with every batch norm that directly follows a convolution folded into it.
+
+    Other norms depend on the image, so they stay and compute real numbers; so do those behind a binary layer, whose weights could not take
+    a scale. Folding (Jacob et al. 2018, eq. 14) leaves the function as it is; the batch statistics are frozen from here on.
+
+    Raises:
+        SlimlineError: the forward pass depends on data, so that it has no fixed graph.
+    """
+    graph = traced(model)
+    modules = dict(graph.named_modules())
     calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
     for node in list(graph.graph.nodes):
         if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
             continue
         before = node.args[0]
         if before.op != "call_module" or not isinstance(modules[before.target], nn.Conv2d):
+            continue
+        if isinstance(modules[before.target], BinaryConv2d):
             continue
         if len(before.users) > 1 or calls[before.target] > 1:  # someone else reads the convolution, or shares its weights
             continue
@@ -204,13 +218,20 @@ def point_of(graph: nn.Module, layer: QuantizedConv2d | QuantizedLinear) -> Grid
 
 
 def input_bits(graph: nn.Module) -> dict[str, int]:
-    """Bits of what each quantized layer reads, by the layer's name."""
+    """Bits of what each quantized or binary layer reads, by the layer's name."""
     points = {name: point_of(graph, layer) for name, layer in quantized_layers(graph).items()}
-    return {name: FLOAT_BITS if point is None else point.bits for name, point in points.items()}
+    bits = {name: FLOAT_BITS if point is None else point.bits for name, point in points.items()}
+    return bits | {name: 1 if layer.binarizes else FLOAT_BITS for name, layer in binary_layers(graph).items()}
+
+
+def weight_bits(graph: nn.Module) -> dict[str, int]:
+    """Bits of a weight of each quantized or binary layer, by the layer's name."""
+    return {name: layer.grid.bits for name, layer in quantized_layers(graph).items()} | dict.fromkeys(binary_layers(graph), 1)
 
 
 def settled(graph: nn.Module) -> nn.Module:
-    """`graph` (changed in place) with what its grids learned as their own scales."""
+    """`graph` (changed in place) with what its grids and binary layers learned as what is stored."""
+    settle_binary(graph)
     for module in graph.modules():
         if isinstance(module, Grid):
             module.settle()
@@ -231,7 +252,8 @@ def set_bias_steps(graph: nn.Module) -> None:
 
 
 def stored_state(model: nn.Module) -> dict[str, Tensor]:
-    """The state of `model` as it is written: weights on a grid as their codes, biases on one as int32 multiples of their step.
+    """The state of `model` as it is written: weights on a grid as their codes, biases on one as int32 multiples of their step, binary
+    weights as bits, eight a byte.
 
     Raises:
         SlimlineError: a bias that 32 bits cannot hold.
@@ -248,15 +270,17 @@ def stored_state(model: nn.Module) -> dict[str, Tensor]:
                 f"layer '{name}': a bias needs more than 32 bits at its weights' scale; prune the channel, or train with a lower rate"
             )
         state[f"{name}.bias"] = codes.to(torch.int32)
-    return state
+    return state | {f"{name}.weight": packed_signs(layer.weight) for name, layer in binary_layers(model).items()}
 
 
 def load_stored_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Fill `model` from what `stored_state` made.
 
     Raises:
-        RuntimeError: names or shapes differ.
+        RuntimeError, KeyError, ValueError: names or shapes differ.
     """
+    bits = {f"{name}.weight": layer.weight.shape for name, layer in binary_layers(model).items()}
+    state = {**state, **{name: unpacked_signs(state[name], shape) for name, shape in bits.items()}}
     # Scales first, for what the codes stand for follows from them; the codes themselves are replaced below.
     model.load_state_dict(state)
     set_bias_steps(model)

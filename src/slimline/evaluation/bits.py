@@ -28,7 +28,7 @@ def which_bits(
     """
     offered = [_width(text.strip()) for text in widths.split(",")]
     manifest, model = artifacts.load(paths.model(name))
-    if any(form["form"] in ("quantized", "double") for form in manifest.forms):
+    if any(form["form"] in ("quantized", "double", "binary") for form in manifest.forms):
         raise SlimlineError(f"models/{name} is on grids already; name a model of real numbers (pruned, student)")
     batches = [(batch.images, batch.labels) for batch in Ordered(load_split(paths.prepared, "validation"), BATCH)]
     choice = Choice(8, symmetric=weights.symmetric, per_channel=weights.per_channel, codebook=weights.codebook is not None)

@@ -54,10 +54,15 @@ def _round_to_step(x: Any, step: Any) -> Any:
     return op.DequantizeLinear(op.Cast(op.Round(op.Div(x, step)), to=TensorProto.INT32), step, axis=0)
 
 
+def _sign(x: Any) -> Any:
+    return op.Where(op.GreaterOrEqual(x, 0.0), 1.0, -1.0)
+
+
 TRANSLATIONS: dict[Any, Any] = {
     torch.ops.slimline.fake_quantize.default: _fake_quantize,
     torch.ops.slimline.fake_cast.default: _fake_cast,
     torch.ops.slimline.round_to_step.default: _round_to_step,
+    torch.ops.slimline.sign.default: _sign,
 }
 
 

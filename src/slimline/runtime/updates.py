@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from slimline.core.batch import Batch
+from slimline.core.binary import binary_layers, clip_latent
 from slimline.core.objective import Objective
 from slimline.params.fit import Fit
 from slimline.registry import bind
@@ -78,6 +79,7 @@ class Updates:
         self.network = torch.compile(model, dynamic=False) if fit.compile else model
         self.scaler = torch.amp.GradScaler(device.type, enabled=fit.precision == 16)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        self.latent = [layer for layer in binary_layers(model).values() if layer.latent]
         self.average = AveragedModel(model, multi_avg_fn=moving_average(fit.ema), use_buffers=True) if fit.ema is not None else None
         self.set_rate()
 
@@ -131,6 +133,7 @@ class Updates:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
+        clip_latent(self.latent)
         self.done += 1
         self.set_rate()
         if self.average is not None:

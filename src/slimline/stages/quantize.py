@@ -1,22 +1,28 @@
-"""quantize: weights and activations on integer grids, calibrated and trained there."""
+"""quantize: weights and activations on grids, or made ±1, calibrated and trained there."""
 
 import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx, nn
 
 from slimline import artifacts
+from slimline.core.binary import Binarization, binary, binary_layers, learn
 from slimline.core.double import double
-from slimline.core.quantized import settled
+from slimline.core.quantized import FLOAT_BITS, settled
 from slimline.data.batches import Ordered
 from slimline.data.prepared import Images, load_split
 from slimline.errors import SlimlineError
 from slimline.export.runtime import SATURATING, adds_in_16_bits
 from slimline.params.quantize import Quantize as QuantizeParams
 from slimline.paths import Paths
-from slimline.quantization.bits import Choice
+from slimline.quantization import BINARY
+from slimline.quantization.binarize import binarization, check_signs, widths
+from slimline.quantization.bits import Bits, Choice
 from slimline.quantization.calibrate import calibrated, plan
 from slimline.quantization.learning import learnable
+from slimline.registry import Spec, build
 from slimline.runtime.classifier import Classifier
 from slimline.runtime.fit import fit
 from slimline.runtime.outcome import Trained, accuracy, leave, rightly
@@ -41,8 +47,10 @@ class Quantize(Classifier):
         super().__init__(model, params.fit, recovery(model, params.fit, params.loss, teacher, input_shape))
 
     def train(self, mode: bool = True) -> "Quantize":
-        """Batch norms that could not be folded keep their statistics: the grids were calibrated on them."""
+        """Batch norms that could not be folded keep their statistics: the grids were calibrated on them. Those of binary layers follow them."""
         super().train(mode)
+        if binary_layers(self.model):
+            return self
         for module in self.model.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
@@ -53,7 +61,10 @@ def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Track
     """Write `models/quantized/`, its curve and `metrics/quantize.json`."""
     manifest, pruned = artifacts.load(paths.model("pruned"))
     whole = params.weights.bits == WHOLE
-    model, form, record = (pruned, "double", {}) if whole else _calibrated(params, manifest, pruned, paths)
+    if params.from_scratch:
+        pruned = settings.seeded(artifacts.untrained, manifest)
+    made = _made(params, manifest, pruned, paths)
+    model = made.model
     extra = {"val/accuracy_calibrated": accuracy(model, load_split(paths.prepared, "validation"))}
     taught = params.fit is not None and params.loss is not None
     history = []
@@ -65,37 +76,87 @@ def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Track
         fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="quantized")
         model, history = module.model, module.history
     # Numbers of 64 bits are those that were trained in whatever precision `fit` has.
-    model = double(model, record) if form == "double" else settled(model)
+    model = double(model, {}) if "double" in made.forms else settled(model)
     if params.weights.bits == 8 and adds_in_16_bits():
         print(f"quantize: {SATURATING}", file=sys.stderr)
-    made = Trained("quantized", manifest.after(form, record), model, history, params.parity, extra)
-    control = None if whole or not settings.world.first else _control(params, paths)
-    return leave("quantize", paths, settings, made, beside={"taught": taught, "control": control})
+    # Signs without training are near chance, of either network.
+    compared = not whole and params.weights.binary is None and settings.world.first
+    control = _control(params, paths) if compared else None
+    for form, record in made.forms.items():
+        manifest = manifest.after(form, record)
+    trained = Trained("quantized", manifest, model, history, params.parity, extra)
+    return leave("quantize", paths, settings, trained, beside={"taught": taught, "control": control})
 
 
-def _calibrated(params: QuantizeParams, manifest: artifacts.Manifest, pruned: nn.Module, paths: Paths) -> tuple[nn.Module, str, dict[str, Any]]:
-    """`pruned` on its grids, ready to be trained there, with the name and the record of that form."""
+@dataclass(frozen=True)
+class Formed:
+    """A network in new forms, ready to be trained in them: their names and records, in the order in which it took them on."""
+
+    model: nn.Module
+    forms: Mapping[str, dict[str, Any]]
+
+
+def _made(params: QuantizeParams, manifest: artifacts.Manifest, pruned: nn.Module, paths: Paths) -> Formed:
+    if params.weights.bits == WHOLE:
+        return Formed(pruned, {"double": {}})
+    if params.weights.binary is not None:
+        return _binary(params, params.weights.binary, manifest, pruned, paths)
+    return _calibrated(params, manifest, pruned, paths)
+
+
+def _binary(params: QuantizeParams, spec: Spec, manifest: artifacts.Manifest, pruned: nn.Module, paths: Paths) -> Formed:
+    """`pruned` with its layers of 1 bit in the binary form, and those of others, if any, on their grids."""
+    bits = widths(pruned, Choice(params.weights.bits, params.weights.exceptions))
+    how: Binarization = build(BINARY, spec)
+    record = binarization(pruned, bits, how, inputs=params.activations.bits == 1)
+    made = Formed(binary(pruned, record), {"binary": record})
+    others = {name: width for name, width in bits.items() if width != 1}
+    if set(others.values()) - {FLOAT_BITS}:
+        grids = _calibrated(params, manifest, made.model, paths, others)
+        made = Formed(grids.model, {**made.forms, **grids.forms})
+    learn(made.model, draws=how.stochastic)
+    check_signs(made.model, next(iter(_calibration(params, paths))))
+    return made
+
+
+def _calibration(params: QuantizeParams, paths: Paths) -> Iterator[Tensor]:
+    train = load_split(paths.prepared, "train")
+    images = Images(train.pixels[: params.calibration], train.labels[: params.calibration])
+    return (batch.images for batch in Ordered(images, CALIBRATION_BATCH))
+
+
+def _calibrated(
+    params: QuantizeParams, manifest: artifacts.Manifest, pruned: nn.Module, paths: Paths, others: Mapping[str, Bits] | None = None
+) -> Formed:
+    """`pruned` on its grids.
+
+    Args:
+        others: the widths of layers beside binary ones, where activations that are not ±1 are real numbers.
+    """
     weights, activations = params.weights, params.activations
     record = plan(
         pruned,
         manifest.input_shape,
-        weights=Choice(weights.bits, weights.exceptions, weights.symmetric, weights.per_channel, weights.codebook is not None),
-        activations=Choice(activations.bits, activations.exceptions, activations.symmetric),
+        weights=Choice(
+            weights.bits if others is None else FLOAT_BITS,
+            weights.exceptions if others is None else others,
+            weights.symmetric,
+            weights.per_channel,
+            weights.codebook is not None,
+        ),
+        activations=Choice(activations.bits if others is None else FLOAT_BITS, activations.exceptions, activations.symmetric),
     )
-    train = load_split(paths.prepared, "train")
-    calibration = Images(train.pixels[: params.calibration], train.labels[: params.calibration])
-    images = (batch.images for batch in Ordered(calibration, CALIBRATION_BATCH))
     graph = calibrated(
         pruned,
         record,
-        images,
+        _calibration(params, paths),
         weights=weights.scheme,
         activations=activations.scheme,
         codebook=weights.codebook,
         equalized=params.equalize,
         corrected=params.correct_biases,
     )
-    return graph, "quantized", record
+    return Formed(graph, {"quantized": record})
 
 
 def _control(params: QuantizeParams, paths: Paths) -> dict[str, Any] | None:
@@ -110,7 +171,7 @@ def _control(params: QuantizeParams, paths: Paths) -> dict[str, Any] | None:
         manifest, network = artifacts.load(paths.model(name))
         right["real"].append(rightly(network, validation))
         try:
-            graph, *_ = _calibrated(params, manifest, network, paths)
+            graph = _calibrated(params, manifest, network, paths).model
         except SlimlineError as refused:
             print(f"quantize: models/{name} cannot be put on these grids to compare it: {refused}", file=sys.stderr)
             return None
