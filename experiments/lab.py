@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from slimline import artifacts
+from slimline.core.cost import measure as cost_of
 from slimline.data.batches import Ordered
 from slimline.data.prepare.arrays import prepare
 from slimline.data.prepared import Description, describe, load_split
@@ -27,9 +29,11 @@ from slimline.evaluation.latency import machine
 from slimline.evaluation.statistics import Comparison, compare
 from slimline.files import whole_file, whole_folder, write_text
 from slimline.models.network import network
+from slimline.params.base import Block
 from slimline.params.data import Data
 from slimline.params.fit import Fit
 from slimline.params.hardware import Hardware
+from slimline.paths import ModelFolder, Paths
 from slimline.registry import Spec
 from slimline.runtime.checkpoints import Place, key
 from slimline.runtime.classifier import Classifier
@@ -39,6 +43,7 @@ from slimline.runtime.objectives import LabelsAlone
 from slimline.runtime.settings import Settings
 from slimline.runtime.stopping import STOP
 from slimline.runtime.world import ALONE
+from slimline.stages import prune, quantize
 from slimline.tracking.memory import MemoryTracker
 
 EVALUATION_BATCH = 500
@@ -56,6 +61,35 @@ class Network:
     model: nn.Module
     curve: list[list[float]]
     identity: str
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A model on disk.
+
+    Args:
+        identity: digest of what it was made of.
+    """
+
+    folder: ModelFolder
+    identity: str
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the pipeline, as an experiment runs it.
+
+    Args:
+        name: of its metrics.
+        leaves: its model.
+    """
+
+    run: Callable[..., Any]
+    name: str
+    leaves: str
+
+
+PRUNE, QUANTIZE = Stage(prune.run, "prune", "pruned"), Stage(quantize.run, "quantize", "quantized")
 
 
 @dataclass
@@ -146,8 +180,7 @@ class Lab:
         data = self.data
         torch.manual_seed(seed)
         model = network(spec, data.input_shape, len(data.classes), data.mean, data.std)
-        facts = [name, seed, spec, params, loss, None if teacher is None else teacher.identity, list(without), data.digest]
-        identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        identity = _digest([name, seed, spec, params, loss, None if teacher is None else teacher.identity, list(without), data.digest])
         kept = self.folder / ".slimline" / "weights" / f"{name}-{seed}-{identity}.pt"
         if not kept.exists():
             schema = Fit.model_validate_json(json.dumps(params))
@@ -164,6 +197,48 @@ class Lab:
         saved = torch.load(kept, weights_only=True)
         model.float().load_state_dict(saved["weights"])
         return Network(model.eval(), saved["curve"], identity)
+
+    def kept(self, network: Network, spec: Spec) -> Kept:
+        """`network`, which `spec` describes, as a folder from which a stage can start."""
+        data = self.data
+        folder = ModelFolder(self.folder / ".slimline" / "models" / network.identity)
+        if not folder.folder.exists():
+            folder.folder.parent.mkdir(parents=True, exist_ok=True)
+            manifest = artifacts.Manifest(architecture=spec, input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
+            artifacts.save(folder, manifest, network.model)
+        return Kept(folder, network.identity)
+
+    def staged(self, stage: Stage, name: str, seed: int, params: Block, **models: Kept) -> Kept:
+        """What `stage` makes of `models`, which it looks for under their names here, in a workspace under `.slimline`.
+
+        As with `trained`, what ended is not done again, what was interrupted goes on, and the digest is of the arguments, not of the code.
+        """
+        facts = [stage.name, name, seed, params.model_dump(mode="json"), {role: model.identity for role, model in models.items()}, self.data.digest]
+        identity = _digest(facts)
+        paths = Paths(self.folder / ".slimline" / "workspaces" / f"{name.replace(' ', '-').replace('/', '')}-{seed}-{identity}")
+        made = Kept(paths.model(stage.leaves), identity)
+        if paths.stage_metrics(stage.name).exists():  # the last that a stage writes
+            return made
+        for link, target in ((paths.prepared, self.prepared), *((paths.model(role).folder, model.folder.folder) for role, model in models.items())):
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.is_symlink():
+                link.symlink_to(target)
+        place = Place(paths.scratch / stage.name, key(identity, self.hardware, ALONE), self.hardware.checkpoint_seconds)
+        stage.run(params, Settings(seed, self.hardware, ALONE, place), paths, MemoryTracker())
+        place.clear()
+        return made
+
+    def shipped(self, model: Kept) -> dict[str, Any]:
+        """What the packed file of `model` is, and what the network in it knows."""
+        manifest, network = artifacts.load_packed(model.folder.packed)
+        wrong = self.wrong(self.logits(network, "test"), "test")
+        return {
+            "validation_accuracy": float(np.mean(self.logits(network, "validation").argmax(1) == self.labels("validation"))),
+            "errors": len(wrong),
+            "wrong": wrong,
+            "nonzero_parameters": cost_of(network, manifest.input_shape).nonzero_params,
+            "packed_bytes": model.folder.packed.stat().st_size,
+        }
 
     def logits(self, model: nn.Module, split: str) -> np.ndarray:
         """What `model` answers to every image of `split`, [n classes]."""
@@ -203,14 +278,21 @@ def written(values: Mapping[str, Any]) -> str:
     return re.sub(rf"\[\s+{number}(?:,\s+{number})*\s+\]", lambda found: json.dumps(json.loads(found[0])), whole) + "\n"
 
 
+def _digest(facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def shortened(fit: Mapping[str, Any], epochs: int | None) -> dict[str, Any]:
     """`fit` for a trial of `epochs`; None: as it is."""
     return {**fit, **({} if epochs is None else {"epochs": epochs})}
 
 
-def by_name(values: Mapping[str, Any]) -> dict[str, dict[int, dict[str, Any]]]:
+Records = dict[str, dict[int, dict[str, Any]]]
+
+
+def by_name(values: Mapping[str, Any]) -> Records:
     """The records of results.json, by name and seed."""
-    found: dict[str, dict[int, dict[str, Any]]] = {}
+    found: Records = {}
     for record in values["records"]:
         found.setdefault(record["name"], {})[record["seed"]] = record
     return found
@@ -251,6 +333,24 @@ def pooled(records: Iterable[tuple[dict[str, Any], dict[str, Any]]], images: int
 
     pairs = [(right(first), right(second)) for first, second in records]
     return compare(np.concatenate([first for first, _ in pairs]), np.concatenate([second for _, second in pairs]), confidence)
+
+
+def said(results: Path, parts: Callable[[Records, int], list[str]]) -> str:
+    """The tables of an experiment, and how they came to be.
+
+    Args:
+        parts: from records and number of test images to paragraphs and tables.
+    """
+    if not results.exists():
+        return "Not run in full yet."
+    values = json.loads(results.read_text())
+    return "\n\n".join([*parts(by_name(values), values["sessions"][-1]["images"]["test"]), made(values)])
+
+
+def mean_error(of: Mapping[int, Mapping[str, Any]], images: int) -> str:
+    """The test error of the seeds' records, mean ± standard deviation."""
+    errors = np.array([record["errors"] for record in of.values()]) / images
+    return f"{errors.mean():.2%}" + (f" ± {errors.std(ddof=1):.2%}" if len(errors) > 1 else "")
 
 
 def made(values: Mapping[str, Any]) -> str:

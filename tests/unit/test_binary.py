@@ -2,15 +2,34 @@
 
 import copy
 
+import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, numpy_helper
+from safetensors.torch import load_file
 from torch import nn
 
 import tiny
-from slimline.core.binary import Binarization, BinaryConv2d, BinaryLinear, binary, binary_layers, clip_latent, learn, settle_binary, sign
+from slimline.artifacts import load, load_packed, packed, save
+from slimline.core.binary import (
+    Binarization,
+    BinaryConv2d,
+    BinaryLinear,
+    binary,
+    binary_layers,
+    clip_latent,
+    learn,
+    packed_signs,
+    settle_binary,
+    sign,
+)
 from slimline.core.cost import measure
 from slimline.core.quantized import load_stored_state, stored_state
 from slimline.errors import SlimlineError
+from slimline.export.runtime import OnnxModel
+from slimline.models.network import network
+from slimline.paths import ModelFolder
 from slimline.pruning.plan import Plan
 from slimline.quantization import BINARY
 from slimline.quantization.binarize import binarization, check_signs, widths
@@ -179,3 +198,45 @@ def test_every_way_to_binarize_is_built_by_its_name() -> None:
     made = {name: build(BINARY, {"name": name}) for name in BINARY}
     assert made == {"binary_connect": Binarization(inputs=False), "binarized": Binarization(inputs=True), "xnor": Binarization(scaled=True)}
     assert isinstance(binary(nn.Linear(2, 2), {"layers": {"": {"inputs": True, "scaled": False}}, "signs": []}), BinaryLinear)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "mobilenet"])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_binary_network_comes_back_from_its_files_and_its_export_answers_alike(name, scaled, images, tmp_path) -> None:
+    record, model = formed(name, scaled=scaled)
+    learn(model)
+    settle_binary(tiny.centred(model.eval(), SHAPE))
+    files, manifest = ModelFolder(tmp_path / "model"), tiny.manifest(name).after("binary", record)
+    save(files, manifest, model)
+    expected = model(images).detach()
+    for _, again in (load(files), load_packed(files.packed)):
+        assert torch.equal(again(images), expected)
+    for optimized in (False, True):
+        answers = OnnxModel(files.onnx, threads=1, optimized=optimized)(images.numpy())
+        assert torch.allclose(torch.from_numpy(answers), expected, atol=1e-4 * float(expected.abs().max()))
+    held = {i.name: i for i in onnx.load(files.onnx).graph.initializer}
+    codes = [numpy_helper.to_array(one) for one in held.values() if one.data_type == TensorProto.INT8 and len(one.dims) > 1]
+    assert sorted(code.size for code in codes) == sorted(layer.weight.numel() for layer in binary_layers(model).values())
+    assert all(set(np.unique(code)) <= {-1, 1} for code in codes)
+    binary_bytes = sum((layer.weight.numel() + 7) // 8 for layer in binary_layers(model).values())
+    stored = load_file(files.weights)
+    assert sum(stored[f"{layer}.weight"].nbytes for layer in record["layers"]) == binary_bytes
+
+
+def test_an_eighth_of_a_byte_is_all_that_a_binary_weight_takes_in_the_packed_file() -> None:
+    """1/32 of 32-bit floats to the byte: twice as wide a layer makes the file larger by its bits and what a unit has beside them."""
+    sizes = []
+    for hidden in (256, 512):
+        spec = {"name": "mlp", "hidden": [1024, hidden]}
+        torch.manual_seed(0)
+        model = network(spec, SHAPE, 3, (0.4,), (0.3,)).eval()
+        record, made = formed("", model=model, exceptions=["*.hidden.0", "*.classifier"])
+        learn(made)
+        settle_binary(made)
+        content = packed(tiny.manifest().model_copy(update={"architecture": spec}).after("binary", record), made)
+        (layer,) = binary_layers(made).values()
+        bits = packed_signs(layer.weight).numpy().tobytes()
+        assert len(bits) == 4 * 1024 * hidden / 32
+        assert bits in content
+        sizes.append(len(content) - len(bits))
+    assert sizes[1] - sizes[0] < 256 * 4 * 4

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import tiny
 from slimline.artifacts import Manifest, load_packed, packed
+from slimline.core.binary import packed_signs
 from slimline.core.masked import Mask, copy_masked
 from slimline.core.quantized import stored_state
 from slimline.export.packed import read_packed, to_packed
@@ -128,3 +129,21 @@ def test_masks_cost_nothing_in_a_packed_file_and_are_there_again(form, tmp_path)
         found = again.get_buffer(f"{name}.mask")
         assert not bool((found & ~mask.kept).any()), "nothing that was pruned is kept"
         assert found.sum() >= 0.95 * mask.count
+
+
+@pytest.mark.parametrize("plus", [0.5, 0.505, 0.6, 0.8, 1.0])
+@pytest.mark.parametrize("count", [64, 4096, 400_000])
+def test_bits_take_an_eighth_of_a_byte_each_or_less_where_signs_are_uneven(plus, count, tmp_path) -> None:
+    torch.manual_seed(0)
+    weight = torch.where(torch.rand(count) < plus, 1.0, -1.0)
+    bits = {"a.weight": packed_signs(weight), "b.weight": packed_signs(-weight.flip(0)), "zero": torch.tensor([3], dtype=torch.uint8)}
+    content = to_packed({}, bits)
+    (tmp_path / "model.slim").write_bytes(content)
+    again = read_packed(tmp_path / "model.slim")[1]
+    assert all(torch.equal(again[name], tensor) for name, tensor in bits.items())
+    empty = len(to_packed({}, {name: tensor[:0] for name, tensor in bits.items()}))
+    assert len(content) <= empty + 2 * count // 8 + 32
+    if plus == 0.5:
+        assert bits["a.weight"].numpy().tobytes() in content, "as they are"
+    if plus >= 0.8 and count > 4096:
+        assert len(content) < 0.8 * 2 * count / 8

@@ -34,8 +34,10 @@ def _numbers(x: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("slimline::sign", mutates_args=())
-def sign(x: Tensor) -> Tensor:
+def sign(x: Tensor, weight: bool = False) -> Tensor:
     """+1 where x >= 0, else -1, in the dtype of `x`; the gradient passes where |x| <= 1.
+
+    An operator of its own, so that the exporter meets one node; `weight` tells it that these signs are stored.
 
     >>> sign(torch.tensor([-2.0, -0.0, 0.0, 3.0]))
     tensor([-1.,  1.,  1.,  1.])
@@ -47,18 +49,17 @@ def sign(x: Tensor) -> Tensor:
 
 
 @sign.register_fake
-def _(x: Tensor) -> Tensor:
+def _(x: Tensor, weight: bool = False) -> Tensor:
     return torch.empty_like(x)
 
 
 def _save_for_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
-    (x,) = inputs
-    ctx.save_for_backward(x.abs() <= REACH)
+    ctx.save_for_backward(inputs[0].abs() <= REACH)
 
 
 def _straight_through(ctx, gradient):  # type: ignore[no-untyped-def]
     (inside,) = ctx.saved_tensors
-    return gradient * inside
+    return gradient * inside, None
 
 
 sign.register_autograd(_straight_through, setup_context=_save_for_backward)
@@ -147,7 +148,7 @@ BinaryLayer = BinaryConv2d | BinaryLinear
 
 def signs(layer: BinaryLayer) -> Tensor:
     """The weights of `layer` as it computes with them: ±1."""
-    return stochastic(layer.weight) if layer.draws and layer.training else sign(layer.weight)
+    return stochastic(layer.weight) if layer.draws and layer.training else sign(layer.weight, weight=True)
 
 
 def factors(layer: BinaryLayer) -> Float[Tensor, " channels"] | None:

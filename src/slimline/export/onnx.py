@@ -54,8 +54,11 @@ def _round_to_step(x: Any, step: Any) -> Any:
     return op.DequantizeLinear(op.Cast(op.Round(op.Div(x, step)), to=TensorProto.INT32), step, axis=0)
 
 
-def _sign(x: Any) -> Any:
-    return op.Where(op.GreaterOrEqual(x, 0.0), 1.0, -1.0)
+def _sign(x: Any, weight: bool = False) -> Any:
+    signs = op.Where(op.GreaterOrEqual(x, 0.0), 1.0, -1.0)
+    if not weight:
+        return signs
+    return op.DequantizeLinear(op.Cast(signs, to=TensorProto.INT8), 1.0)
 
 
 TRANSLATIONS: dict[Any, Any] = {
@@ -97,6 +100,7 @@ def to_onnx(model: nn.Module, input_shape: tuple[int, int, int], metadata: Mappi
     assert program is not None
     proto = program.model_proto
     _fold(proto.graph)
+    _cast_signs(proto.graph)
     _own_zero_points(proto.graph)
     _pool(proto.graph)
     _strip(proto)
@@ -134,7 +138,7 @@ def _fold(graph: onnx.GraphProto) -> None:
 
 
 def _restores(node: onnx.NodeProto, types: Mapping[str, int], constants: Mapping[str, np.ndarray], readers: Mapping[str, list[str]]) -> bool:
-    """Whether `node` makes real numbers of codes: of integers, of narrow floating-point numbers, of numbers in a codebook."""
+    """Whether `node` makes real numbers of codes: of integers, of signs, of narrow floating-point numbers, of numbers in a codebook."""
     match node.op_type:
         case "DequantizeLinear":
             return True
@@ -143,6 +147,21 @@ def _restores(node: onnx.NodeProto, types: Mapping[str, int], constants: Mapping
         case "Cast":
             return types[node.input[0]] in NARROW or readers.get(node.output[0]) == ["Gather"]
     return False
+
+
+def _cast_signs(graph: onnx.GraphProto) -> None:
+    """Write what makes real numbers of signs, codes of 8 bits with neither step nor zero point, as a cast.
+
+    ONNX Runtime carries out a cast of constants once, where it would keep DequantizeLinear and do it anew for every batch.
+    """
+    types = {i.name: i.data_type for i in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "DequantizeLinear" and len(node.input) == 2 and types.get(node.input[0]) == TensorProto.INT8:
+            node.op_type = "Cast"
+            del node.input[1:]
+            del node.attribute[:]
+            node.attribute.append(helper.make_attribute("to", TensorProto.FLOAT))
+    _drop_unused(graph)
 
 
 def _own_zero_points(graph: onnx.GraphProto) -> None:

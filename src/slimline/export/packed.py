@@ -1,12 +1,14 @@
 """`model.slim`, the packed file: what is shipped, and the size that is claimed. Its layout is in docs/packed-format.md.
 
-Tensors of bytes (codes, masks) and the places of zeros among real numbers are entropy-coded, all in one stream, each by a table of
-frequencies of its own or the one that the others share, whichever is smaller. Everything else, the tables too, goes into one Zstandard
-frame, numbers of several bytes with their first bytes together, then their second ones: exponents are alike, mantissas are not.
+Tensors of bytes (codes, bits) and the places of zeros among real numbers are entropy-coded, all in one stream, each by a table of
+frequencies of its own or the one that the others share, whichever is smaller; bytes that no table makes smaller, as those of most binary
+weights, stand as they are. Everything else, the tables too, goes into one Zstandard frame, numbers of several bytes with their first bytes
+together, then their second ones: exponents are alike, mantissas are not.
 """
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,7 @@ from slimline.core import rans
 from slimline.errors import SlimlineError
 
 MAGIC = b"SLIM"
-VERSION = 2
+VERSION = 3
 LEVEL = 19
 """Zstandard's effort: sizes count, and these files are small."""
 
@@ -31,8 +33,11 @@ DENSE = 0.9
 
 PLACES = "places"
 
-TABLE_BYTES_A_SYMBOL = 1.3
-"""What a frequency takes within the frame, about."""
+TABLE_BYTES, TABLE_BYTES_A_SYMBOL = 16, 1.3
+"""What a table takes within the frame, about: its line in the header and the coder's state, and each frequency."""
+
+CODER = 1.002
+"""What the coder takes of n · entropy, at most: its rounded frequencies and its last states."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +90,15 @@ def to_packed(manifest: Mapping[str, Any], state: Mapping[str, Tensor]) -> bytes
         size = state[name].itemsize
         planes.append(_planes(plain[name].reshape(-1, size)[kept[name] > 0].reshape(-1) if name in sparse else plain[name], size))
     tables = _planes(np.concatenate([np.zeros(0, "<u2"), *grouped.tables]).astype("<u2").view(np.uint8), 2)
+    raw = b"".join(plain[name].tobytes() for name in names if name in streams and name not in grouped.which)
     frame = zstandard.ZstdCompressor(level=LEVEL).compress(b"".join([len(header).to_bytes(4, "little"), header, tables, *planes]))
     stream = b""
-    if streams:
-        order = sorted(streams)
+    if grouped.which:
+        order = sorted(grouped.which)
         symbols = np.concatenate([grouped.alphabets[grouped.which[name]].symbols(streams[name]) for name in order])
         which = np.repeat([grouped.which[name] for name in order], [len(streams[name]) for name in order])
         stream = rans.encode(symbols, which, grouped.tables)
-    content = len(frame).to_bytes(4, "little") + frame + stream
+    content = len(frame).to_bytes(4, "little") + frame + raw + stream
     return MAGIC + VERSION.to_bytes(2, "little") + hashlib.sha256(content).digest() + content
 
 
@@ -103,7 +109,7 @@ def _present(data: UInt8[np.ndarray, " n"], itemsize: int) -> UInt8[np.ndarray, 
 
 @dataclass(frozen=True)
 class _Grouped:
-    """Which table codes which tensor."""
+    """Which table codes which tensor; one that is not named stands as it is."""
 
     which: dict[str, int]
     alphabets: list[Alphabet]
@@ -111,19 +117,22 @@ class _Grouped:
 
 
 def _grouped(streams: Mapping[str, UInt8[np.ndarray, " n"]], signed: Mapping[str, bool]) -> _Grouped:
-    """Tables for tensors of bytes: one for all signed, one for all unsigned ones, and own ones for those that gain more by it than it takes."""
+    """Tables for tensors of bytes: one for all signed, one for all unsigned ones, and own ones, or none, for those that are smaller so."""
     members: list[list[str]] = []
     for sign in (False, True):
         shared = [name for name in streams if signed[name] is sign]
         counts = {name: np.bincount(streams[name], minlength=256) for name in shared}
         together = sum(counts.values(), np.zeros(256, dtype=np.int64))
-        for name in shared if len(shared) > 1 else ():
+        singled = set[str]()
+        for name in shared:
             own, rest = counts[name], together - counts[name]
-            gain = _bits(together) - _bits(own) - _bits(rest)
-            if gain / 8 > TABLE_BYTES_A_SYMBOL * int((own > 0).sum()) and int(rest.sum()) > 0:
-                members.append([name])
+            among, alone = _coded_bytes(together) - _coded_bytes(rest), _coded_bytes(own)
+            as_it_is = math.inf if name.endswith(f" {PLACES}") else len(streams[name])
+            if min(alone, as_it_is) < among:
+                singled.add(name)
                 together = rest
-        singled = {name for group in members for name in group}
+                if alone < as_it_is:
+                    members.append([name])
         if remaining := [name for name in shared if name not in singled]:
             members.append(remaining)
     alphabets: list[Alphabet] = []
@@ -142,6 +151,12 @@ def _bits(counts: Integer[np.ndarray, " symbols"]) -> float:
     """n · entropy, in bits."""
     present = counts[counts > 0]
     return float((present * np.log2(present.sum() / present)).sum()) if len(present) else 0.0
+
+
+def _coded_bytes(counts: Integer[np.ndarray, " symbols"]) -> float:
+    """What symbols take that have a table of their own, the table included."""
+    symbols = int((counts > 0).sum())
+    return CODER * _bits(counts) / 8 + TABLE_BYTES * (symbols > 0) + TABLE_BYTES_A_SYMBOL * symbols
 
 
 def _bytes(tensor: Tensor) -> UInt8[np.ndarray, " n"]:
@@ -201,10 +216,17 @@ def _read(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:
     counts = {entry[0]: int(np.prod(entry[2])) for entry in header["tensors"]}
     coded = [(name, counts[name], table) for name, _, _, table, _ in header["tensors"] if table is not None]
     coded += [(f"{name} {PLACES}", counts[name], table) for name, _, _, _, table in header["tensors"] if table is not None]
+    raw = {name: counts[name] for name, kind, _, table, _ in header["tensors"] if table is None and _type(kind).itemsize == 1}
+    begin, end = end, end + sum(raw.values())
+    if end > len(content):
+        raise ValueError("bytes that end too early")
     data = _decoded(content[end:], sorted(coded), alphabets, tables)
+    for name, count in raw.items():
+        data[name] = np.frombuffer(content, np.uint8, count, begin)
+        begin += count
     for name, kind, _, table, places in header["tensors"]:
         itemsize = _type(kind).itemsize
-        if table is not None:
+        if table is not None or itemsize == 1:
             continue
         if places is None:
             data[name] = _unplaned(taken(counts[name] * itemsize), itemsize)
