@@ -171,15 +171,18 @@ class Lab:
         teacher: "Network | None" = None,
         loss: Spec | None = None,
         without: Sequence[str] = (),
+        formed: Callable[[nn.Module], nn.Module] | None = None,
     ) -> "Network":
         """A network of the zoo from the weights that `seed` draws, trained on labels, or by `loss` under `teacher`, on all classes but `without`.
 
         It goes on from its last checkpoint, and a training that was finished is not repeated: weights lie in `.slimline/weights` under the
-        digest of all these arguments and the data. (Code is not in it; after an edit that changes results, delete the folder.)
+        digest of all these arguments and the data. (Code is not in it; after an edit that changes results, delete the folder.) `formed`, which
+        `name` stands for, brings the network into another form before it is trained.
         """
         data = self.data
         torch.manual_seed(seed)
         model = network(spec, data.input_shape, len(data.classes), data.mean, data.std)
+        model = model if formed is None else formed(model)
         identity = _digest([name, seed, spec, params, loss, None if teacher is None else teacher.identity, list(without), data.digest])
         kept = self.folder / ".slimline" / "weights" / f"{name}-{seed}-{identity}.pt"
         if not kept.exists():

@@ -38,6 +38,8 @@ MODEL: dict[str, dict[str, Any]] = {
     "vit": {"dim": 16, "depth": 2, "heads": 4, "patch": 4},
     "lenet5": {"filters": [4, 6], "hidden": 16},
     "mlp": {"hidden": [24, 32]},
+    "binarynet": {"hidden": [24, 32]},
+    "binarynet_conv": {"filters": [4, 6, 8], "hidden": [16]},
 }
 NORM = {"group": {"groups": 2}}
 LOSS: dict[str, dict[str, Any]] = {"soft_hard": {"temperature": 3.0, "alpha": 0.7}}
@@ -94,10 +96,10 @@ def warmed(model: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
     """`model` in eval mode, its norms with statistics and affine parameters as after training."""
     generator = torch.Generator().manual_seed(2)
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d | nn.GroupNorm):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm2d | nn.GroupNorm):
             nn.init.uniform_(module.weight, 0.5, 1.5, generator=generator)
             nn.init.uniform_(module.bias, -0.3, 0.3, generator=generator)
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             module.momentum = None  # the plain mean over the batches below
     model.train()
     with torch.no_grad():
@@ -116,8 +118,9 @@ def trained(name: str = "mobilenet", *, channels: int = 1, size: int = 8, classe
 
 def centred(model: nn.Module, input_shape: tuple[int, int, int]) -> nn.Module:
     """`model` with its logits brought to a mean of zero, so that every class is the answer to some image."""
+    *_, (_, last) = ((name, parameter) for name, parameter in model.named_parameters() if name.endswith(".bias"))
     with torch.no_grad():
-        model.network.classifier.bias -= model(torch.rand(64, *input_shape)).mean(0)
+        last -= model(torch.rand(64, *input_shape)).mean(0)
     return model
 
 

@@ -15,7 +15,7 @@ from slimline.registry import build
 CRITERION = pytest.mark.parametrize("name", sorted(CRITERIA))
 LOOKING = ("gradient", "taylor", "second_order")
 """Criteria that look at images."""
-NORMED = [name for name in sorted(MODELS) if any(isinstance(m, nn.BatchNorm2d) for m in tiny.trained(name).modules())]
+NORMED = [name for name in sorted(MODELS) if any(isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) for m in tiny.trained(name).modules())]
 
 
 def batches(sizes: tuple[int, ...] = (7, 5), *, classes: int = 3) -> list[Batch]:
@@ -32,7 +32,7 @@ def scores_of(name: str, model: nn.Module, *, of: list[Batch] | None = None, **p
 
 def scored(name: str, model: nn.Module) -> set[str]:
     """What a criterion has to score: channels by their batch norms, or every weight."""
-    kinds = (nn.BatchNorm2d,) if name == "batch_norm" else (nn.Conv2d, nn.Linear)
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d) if name == "batch_norm" else (nn.Conv2d, nn.Linear)
     return {f"{layer}.weight" for layer, module in model.named_modules() if isinstance(module, kinds)}
 
 

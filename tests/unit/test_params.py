@@ -51,7 +51,7 @@ def test_a_number_in_scientific_notation_is_a_number(tmp_path) -> None:
 BLOCK = "seed, data, teacher, distill, prune, quantize, evaluate, hardware, tracking"
 HARDWARE = "threads, workers, resident_mb"
 FIT = ", ".join(Fit.model_fields)
-ZOO = "densenet, lenet300, lenet5, mlp, mobilenet, mobilenet_v2, resnet, vit, wide_resnet"
+ZOO = "binarynet, binarynet_conv, densenet, lenet300, lenet5, mlp, mobilenet, mobilenet_v2, resnet, vit, wide_resnet"
 HARDWARE = ", ".join(Hardware.model_fields)
 SLIPS = {
     # what was done: (text, its replacement, what must be told after the file's name)

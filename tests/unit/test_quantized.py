@@ -12,7 +12,7 @@ from slimline.quantization.calibrate import calibrated, plan
 
 SHAPE = (1, 8, 8)
 EIGHT = {"kind": "integer", "bits": 8, "symmetric": False, "per_channel": False}
-NORM_FIRST = ("densenet", "wide_resnet")
+NORM_FIRST = ("binarynet_conv", "densenet", "wide_resnet")
 """Networks with norms that follow no convolution, and stay."""
 
 

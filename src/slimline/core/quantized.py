@@ -8,13 +8,13 @@ whose code is the same again.
 
 import copy
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from slimline.core.affine import round_to_step
 from slimline.core.binary import BinaryConv2d, BinaryLinear, binary_layers, packed_signs, settle_binary, unpacked_signs
@@ -82,6 +82,13 @@ SHAPE_FUNCTIONS = (torch.flatten, nn.functional.dropout)
 """They move or pick values that are on a grid already."""
 
 
+FOLDS: Mapping[type[nn.Module], tuple[type[nn.Module], Callable[[Any, Any], nn.Module]]] = {
+    nn.BatchNorm2d: (nn.Conv2d, fuse_conv_bn_eval),
+    nn.BatchNorm1d: (nn.Linear, fuse_linear_bn_eval),
+}
+"""Norms, the layers that they are folded into, and how."""
+
+
 class _Tracer(fx.Tracer):
     """Normalization is one operation, and so is a masked or binary layer: nothing inside it is put on a grid of its own."""
 
@@ -109,7 +116,7 @@ def traced(model: nn.Module) -> fx.GraphModule:
 
 
 def folded(model: nn.Module) -> fx.GraphModule:
-    """`traced`, with every batch norm that directly follows a convolution folded into it.
+    """`traced`, with every batch norm that directly follows a convolution or a fully connected layer folded into it.
 
     Other norms depend on the image, so they stay and compute real numbers; so do those behind a binary layer, whose weights could not take
     a scale. Folding (Jacob et al. 2018, eq. 14) leaves the function as it is; the batch statistics are frozen from here on.
@@ -121,16 +128,17 @@ def folded(model: nn.Module) -> fx.GraphModule:
     modules = dict(graph.named_modules())
     calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
     for node in list(graph.graph.nodes):
-        if node.op != "call_module" or not isinstance(modules[node.target], nn.BatchNorm2d):
+        if node.op != "call_module" or type(modules[node.target]) not in FOLDS:
             continue
+        kind, fuse = FOLDS[type(modules[node.target])]
         before = node.args[0]
-        if before.op != "call_module" or not isinstance(modules[before.target], nn.Conv2d):
+        if before.op != "call_module" or not isinstance(modules[before.target], kind):
             continue
-        if isinstance(modules[before.target], BinaryConv2d):
+        if isinstance(modules[before.target], BinaryConv2d | BinaryLinear):
             continue
         if len(before.users) > 1 or calls[before.target] > 1:  # someone else reads the convolution, or shares its weights
             continue
-        graph.set_submodule(before.target, fuse_conv_bn_eval(modules[before.target], modules[node.target]))
+        graph.set_submodule(before.target, fuse(modules[before.target], modules[node.target]))
         node.replace_all_uses_with(before)
         graph.graph.erase_node(node)
     graph.delete_all_unused_submodules()

@@ -13,6 +13,7 @@ from slimline.errors import SlimlineError
 
 ATTRIBUTES: Mapping[type[nn.Module], tuple[str, ...]] = {
     nn.Conv2d: ("in_channels", "out_channels", "groups"),
+    nn.BatchNorm1d: ("num_features",),
     nn.BatchNorm2d: ("num_features",),
     nn.InstanceNorm2d: ("num_features",),
     nn.GroupNorm: ("num_channels",),
@@ -86,7 +87,7 @@ def _tensor_shapes(layer: nn.Module) -> dict[str, tuple[int, ...]]:
             }
         case nn.GroupNorm():
             return dict.fromkeys(("weight", "bias"), (layer.num_channels,))
-        case nn.BatchNorm2d() | nn.InstanceNorm2d():
+        case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.InstanceNorm2d():
             return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (layer.num_features,))
         case nn.Linear():
             return {"weight": (layer.out_features, layer.in_features), "bias": (layer.out_features,)}
@@ -112,7 +113,7 @@ def take_rows(layer: nn.Module, outputs: Collection[int], inputs: Collection[int
         case nn.GroupNorm():
             layer.num_channels -= len(outputs)
             _keep(layer, ("weight", "bias"), 0, outputs)
-        case nn.BatchNorm2d() | nn.InstanceNorm2d():
+        case nn.BatchNorm1d() | nn.BatchNorm2d() | nn.InstanceNorm2d():
             layer.num_features -= len(outputs)
             _keep(layer, ("weight", "bias", "running_mean", "running_var"), 0, outputs)
         case _:

@@ -16,4 +16,6 @@ MODELS: Table = {
     "lenet5": "slimline.models.lenet5:LeNet5",
     "mlp": "slimline.models.mlp:MLP",
     "lenet300": "slimline.models.mlp:lenet300",
+    "binarynet": "slimline.models.binarynet:BinaryNet",
+    "binarynet_conv": "slimline.models.binarynet:BinaryConvNet",
 }

@@ -17,7 +17,7 @@ def batch_norm(model: nn.Module, batches: Iterable[Batch]) -> dict[str, Tensor]:
     Raises:
         SlimlineError: no batch norm with a scale.
     """
-    norms = {name: m for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d) and m.affine}
+    norms = {name: m for name, m in model.named_modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) and m.affine}
     if not norms:
         raise SlimlineError("the criterion batch_norm needs batch norms, and the model has none; take magnitude")
     return {f"{name}.weight": norm.weight.detach().abs() for name, norm in norms.items()}

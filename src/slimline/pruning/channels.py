@@ -25,7 +25,7 @@ from slimline.errors import SlimlineError
 from slimline.pruning.layers import check_limits, chosen, prunable
 from slimline.pruning.plan import NONE_SPARED, Cut, Granularity, Plan
 
-Norm = nn.BatchNorm2d | nn.InstanceNorm2d | nn.GroupNorm
+Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm2d | nn.GroupNorm
 
 
 @dataclass(frozen=True, order=True)

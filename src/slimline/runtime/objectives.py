@@ -34,7 +34,7 @@ class Slimming(Objective):
         super().__init__()
         self.objective, self.strength = objective, strength
         self.reads_layers = objective.reads_layers
-        norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.affine]
+        norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d) and m.affine]
         if not norms:
             raise SlimlineError("fit.norm_sparsity needs batch norms, and the model has none; make it 0")
         self._outside = (norms,)  # in a tuple, which torch does not look into

@@ -52,7 +52,7 @@ class Quantize(Classifier):
         if binary_layers(self.model):
             return self
         for module in self.model.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
                 module.eval()
         return self
 
