@@ -89,6 +89,14 @@ def test_signs_are_drawn_in_training_alone_and_by_the_global_generator() -> None
     assert torch.equal(model.eval()(x), model(x))
 
 
+def test_weights_whose_signs_are_drawn_begin_within_one_and_reach_it() -> None:
+    model = binary(nn.Sequential(nn.Linear(50, 8)), {"layers": {"0": {"inputs": False, "scaled": False}}, "signs": []})
+    before = sign(model[0].weight.detach())
+    learn(model, draws=True)
+    assert float(model[0].weight.abs().max()) == 1
+    assert torch.equal(sign(model[0].weight.detach()), before)
+
+
 def test_latent_weights_are_brought_back_to_one() -> None:
     layer = binary(nn.Sequential(nn.Linear(3, 1)), {"layers": {"0": {"inputs": False, "scaled": False}}, "signs": []})[0]
     with torch.no_grad():

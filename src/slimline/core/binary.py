@@ -204,9 +204,18 @@ def binary_layers(model: nn.Module) -> dict[str, BinaryLayer]:
 
 
 def learn(model: nn.Module, *, draws: bool = False) -> None:
-    """Let the weights of binary layers be trained, as latent real numbers, until `settle_binary`."""
+    """Let the weights of binary layers be trained, as latent real numbers, until `settle_binary`.
+
+    Args:
+        draws: whether their signs are drawn meanwhile. Then each layer is divided by its largest weight first: as small as weights of real
+            networks are, a coin would decide nearly every sign. (The papers multiply learning rates instead.)
+    """
     for layer in binary_layers(model).values():
         layer.latent, layer.draws = True, draws
+        largest = layer.weight.detach().abs().max()
+        if draws and largest > 0:
+            with torch.no_grad():
+                layer.weight.div_(largest)
 
 
 @torch.no_grad()
