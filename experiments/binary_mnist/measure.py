@@ -18,14 +18,16 @@ import torch
 from torch import nn
 
 from experiments.binary_mnist import tables
-from experiments.lab import Lab, Network, command, prepared, shortened
+from experiments.lab import EVALUATION_BATCH, Lab, Network, command, prepared, shortened
 from slimline import artifacts
 from slimline.core.binary import BINARY as LAYERS
 from slimline.core.binary import Binarization, binary, binary_layers, learn, settle_binary
+from slimline.data.batches import Ordered
+from slimline.data.prepared import load_split
 from slimline.export.runtime import OnnxModel
 from slimline.paths import ModelFolder
 from slimline.quantization import BINARY
-from slimline.quantization.binarize import binarization, widths
+from slimline.quantization.binarize import binarization, estimate_norms, widths
 from slimline.quantization.bits import Choice
 from slimline.registry import Spec, build
 
@@ -94,6 +96,8 @@ def one(lab: Lab, name: str, seed: int, variant: Variant, epochs: int | None) ->
         if variant.activation == "relu":  # where activations are ±1 too, there is no such network of real numbers
             facts["errors_latent"] = len(lab.wrong(lab.logits(with_latent_weights(network.model), "test"), "test"))
         settle_binary(network.model)
+        if variant.binary.get("stochastic"):
+            estimate_norms(network.model, (batch.images for batch in Ordered(load_split(lab.prepared, "train"), EVALUATION_BATCH)))
         facts |= shipped(lab, f"{name}-{seed}", variant, records[0], network)
     lab.measured(name, seed, network, facts)
 

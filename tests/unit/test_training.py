@@ -12,6 +12,7 @@ from torch import nn
 
 import tiny
 from slimline.core.batch import Batch
+from slimline.core.binary import binary, binary_layers, learn
 from slimline.core.objective import Network, Objective
 from slimline.errors import SlimlineError
 from slimline.params.fit import Fit
@@ -225,6 +226,35 @@ def test_a_training_that_was_stopped_at_any_step_ends_with_the_same_bytes(steps:
     assert resumed.history == straight.history
     for name, tensor in straight.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+
+
+def test_signs_that_training_draws_are_drawn_alike_where_it_was_stopped_and_weights_stay_within_one(prepared: Path, tmp_path: Path) -> None:
+    def drawing(step: int) -> nn.Module:
+        model = stopped_at(step)
+        record = {"layers": {name: {"inputs": False, "scaled": True} for name in ("network.0", "network.5")}, "signs": []}
+        learn(binary(model, record), draws=True)
+        return model
+
+    changes: dict[str, Any] = {"ema": 0.9, "optimizer": {"name": "adamw", "lr": 0.1}}
+    straight = trained(prepared, drawing(0), **changes)
+    here = Settings(seed=0, hardware=Hardware(threads=1), place=Place(tmp_path, "key", every=1e9))
+    with pytest.raises(Stopped):
+        trained(prepared, drawing(4), here, **changes)
+    STOP.signum = None
+    resumed = trained(prepared, drawing(0), here, **changes)
+    assert resumed.model.calls == straight.model.calls - 4, "it began anew"
+    assert resumed.history == straight.history
+    for name, tensor in straight.model.state_dict().items():
+        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+    assert max(float(layer.weight.detach().abs().max()) for layer in binary_layers(straight.updates.model).values()) == 1
+
+
+def test_batch_norms_of_binary_layers_follow_them() -> None:
+    module = Quantize.__new__(Quantize)
+    nn.Module.__init__(module)
+    module.model = binary(network(), {"layers": {"5": {"inputs": True, "scaled": False}}, "signs": []})
+    module.train()
+    assert module.model[1].training
 
 
 def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before_it_and_no_byte(prepared: Path, tmp_path: Path) -> None:

@@ -115,6 +115,26 @@ def _modules(nodes: Iterable[fx.Node], graph: fx.GraphModule) -> set[str]:
 
 
 @torch.no_grad()
+def estimate_norms(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Give the batch norms of `model` the statistics of what it computes now, the mean over `batches`.
+
+    Those of a network of real numbers, or of drawn signs, are not those of signs.
+    """
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean
+        norm.train()
+    for batch in batches:
+        model(batch)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.eval()
+
+
+@torch.no_grad()
 def check_signs(model: nn.Module, images: Tensor) -> None:
     """See to it that layers which read signs are told something.
 

@@ -18,7 +18,7 @@ from slimline.export.runtime import SATURATING, adds_in_16_bits
 from slimline.params.quantize import Quantize as QuantizeParams
 from slimline.paths import Paths
 from slimline.quantization import BINARY
-from slimline.quantization.binarize import binarization, check_signs, widths
+from slimline.quantization.binarize import binarization, check_signs, estimate_norms, widths
 from slimline.quantization.bits import Bits, Choice
 from slimline.quantization.calibrate import calibrated, plan
 from slimline.quantization.learning import learnable
@@ -75,6 +75,8 @@ def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Track
         module = settings.seeded(Quantize, model, params, load_teacher(paths, manifest), manifest.input_shape)
         fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="quantized")
         model, history = module.model, module.history
+        if any(layer.draws for layer in binary_layers(model).values()):
+            estimate_norms(model, _calibration(params, paths))  # training saw those of drawn signs
     # Numbers of 64 bits are those that were trained in whatever precision `fit` has.
     model = double(model, {}) if "double" in made.forms else settled(model)
     if params.weights.bits == 8 and adds_in_16_bits():
@@ -115,7 +117,8 @@ def _binary(params: QuantizeParams, spec: Spec, manifest: artifacts.Manifest, pr
         grids = _calibrated(params, manifest, made.model, paths, others)
         made = Formed(grids.model, {**made.forms, **grids.forms})
     learn(made.model, draws=how.stochastic)
-    check_signs(made.model, next(iter(_calibration(params, paths))))
+    check_signs(made.model, next(_calibration(params, paths)))
+    estimate_norms(made.model, _calibration(params, paths))
     return made
 
 
