@@ -105,13 +105,20 @@ def test_thresholds_by_formula_and_by_asking_are_one(largest: int, columns: int,
         assert np.array_equal(np.where(found.falling, z <= found.at, z >= found.at), scale * z + shift >= 0)
 
 
-@given(st.integers(1, 3), st.integers(1, 70), st.integers(3, 9), st.integers(1, 3), st.integers(1, 3), seeds)
-def test_pooling_bits_gives_the_sign_of_what_the_greatest_sum_becomes(
-    images: int, channels: int, side: int, size: int, stride: int, seed: int
+@given(st.integers(1, 70), st.integers(3, 9), st.integers(1, 3), st.integers(1, 3), st.integers(0, 1), st.booleans(), seeds)
+def test_pooling_bits_gives_the_sign_of_what_the_greatest_number_becomes(
+    channels: int, side: int, size: int, stride: int, padding: int, beyond: bool, seed: int
 ) -> None:
-    draws = np.random.default_rng(seed)
-    z, scale, shift = draws.integers(-9, 10, (images, channels, side, side)), draws.choice([-1.0, 0.0, 1.0], (channels, 1, 1)), draws.integers(-5, 6)
-    pooled = xnor_reference.signs(scale * xnor_reference.maximum(z.astype(np.float64), size, stride) + shift)
+    draws, padding = np.random.default_rng(seed), padding if size > 1 else 0
+    z, scale, shift = draws.integers(-9, 10, (2, channels, side, side)), draws.choice([-1.0, 0.0, 1.0], (channels, 1, 1)), draws.integers(-5, 6)
+    pooled = xnor_reference.signs(scale * xnor_reference.maximum(z.astype(np.float64), size, stride, padding=padding, beyond=beyond) + shift)
     falling = xnor.pack(np.where(scale[:, 0, 0] < 0, 1, -1))
     bits = xnor.pack_images((scale * z + shift).astype(np.float32))
-    assert np.array_equal(xnor.maximum(bits, size, stride, falling), xnor.pack(np.moveaxis(pooled, 1, 3)))
+    assert np.array_equal(xnor.maximum(bits, xnor.Windows(size, stride, padding, beyond), falling), xnor.pack(np.moveaxis(pooled, 1, 3)))
+
+
+@given(st.integers(1, 70), st.integers(1, 3), st.integers(1, 3), st.integers(1, 20), seeds)
+def test_images_that_become_a_line_are_multiplied_tap_by_tap(channels: int, height: int, width: int, columns: int, seed: int) -> None:
+    x, weight = drawn(seed, 5, height, width, channels), drawn(seed + 1, columns, height, width, channels)
+    product = xnor.Product(xnor.pack(weight), channels)
+    assert np.array_equal(product(xnor.pack(x).reshape(5, -1)), xnor_reference.matmul(x.reshape(5, -1), weight.reshape(columns, -1)))

@@ -63,7 +63,7 @@ def test_shapes_that_do_not_match_are_refused() -> None:
         lambda: convolution(xnor.pack(np.ones((1, 5, 4, 70)))),
         lambda: xnor.Geometry(2, 5, (3, 3), (1, 1), (0, 0), 0),
         lambda: xnor.Geometry(5, 5, (3, 3), (0, 1), (0, 0), 0),
-        lambda: xnor.maximum(filters, 4, 1, xnor.inside(70)),
+        lambda: xnor.maximum(filters, xnor.Windows(4, 1), xnor.inside(70)),
         lambda: xnor.pack(np.float32(1)),
     ):
         with pytest.raises((SlimlineError, TypeCheckError)):  # some of them the types refuse before, as tests have them checked
@@ -72,7 +72,7 @@ def test_shapes_that_do_not_match_are_refused() -> None:
 
 def test_weights_with_bits_beyond_their_last_channel_are_refused() -> None:
     with pytest.raises(SlimlineError, match="beyond the last channel"):
-        xnor.dense(np.full((2, 1), 2**64 - 1, np.uint64), 63)
+        xnor.Product(np.full((2, 1), 2**64 - 1, np.uint64), 63)
 
 
 @pytest.mark.parametrize("broken", [np.nan, np.inf])

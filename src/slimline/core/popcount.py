@@ -294,15 +294,18 @@ def lay_out(bits, panels):
 
 @compiled
 @no_type_check
-def pool(bits, falling, size, stride, out):
+def pool(bits, falling, size, stride, padding, out):
     """The greatest of each window of ±1 (or, where `falling` has a bit, the least): [image, line, pixel, word] to the same."""
+    height, width = bits.shape[1], bits.shape[2]
     for image in range(out.shape[0]):
         for line in range(out.shape[1]):
+            top = line * stride - padding
             for pixel in range(out.shape[2]):
+                left = pixel * stride - padding
                 for word in range(out.shape[3]):
                     found = np.uint64(0)
-                    for y in range(line * stride, line * stride + size):
-                        for x in range(pixel * stride, pixel * stride + size):
+                    for y in range(max(top, 0), min(top + size, height)):
+                        for x in range(max(left, 0), min(left + size, width)):
                             found |= bits[image, y, x, word] ^ falling[word]
                     out[image, line, pixel, word] = found ^ falling[word]
 

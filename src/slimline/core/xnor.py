@@ -216,12 +216,6 @@ def lay_out(bits: UInt64[np.ndarray, "columns lines taps words"], channels: int)
     return Weights(panels, (2 * ones - channels).astype(np.int32), columns, channels)
 
 
-def dense(bits: UInt64[np.ndarray, "columns words"], length: int) -> Weights:
-    """Weights from the packed lines of a matrix [columns, length]."""
-    _check_words("dense", bits, length)
-    return lay_out(bits[:, None, None, :], length)
-
-
 def turned(
     bits: UInt64[np.ndarray, "columns *rest words"], channels: int, falling: Bool[np.ndarray, " columns"]
 ) -> UInt64[np.ndarray, "columns *rest words"]:
@@ -386,20 +380,21 @@ class Convolution:
 class Product:
     """A product with packed weights, made once; with thresholds it gives bits, else int32."""
 
-    def __init__(self, bits: UInt64[np.ndarray, "columns words"], length: int, at: Thresholds | None = None) -> None:
+    def __init__(self, bits: UInt64[np.ndarray, "columns *taps words"], length: int, at: Thresholds | None = None) -> None:
         """
         Args:
-            bits: a line of weights a column, packed.
+            bits: a line of weights a column; or taps of packed weights, as images that become one line have them.
+            length: numbers of a line, or of a tap.
 
         Raises:
             SlimlineError: shapes that do not match.
         """
         _check_words("Product", bits, length)
-        self.length = length
-        self.gives_bits = at is not None
         if at is not None and len(at.at) != len(bits):
             raise SlimlineError(f"{len(at.at)} thresholds cannot stand for {len(bits)} outputs")
-        self.weights = dense(turned(bits, length, at.falling) if at is not None else bits, length)
+        self.gives_bits = at is not None
+        signed = turned(bits, length, at.falling) if at is not None else bits
+        self.weights = lay_out(signed.reshape(len(bits), 1, -1, bits.shape[-1]), length)
         self._table = table_of(self.weights, np.zeros((1, len(bits)), np.int64), at)
 
     def __call__(self, lines: UInt64[np.ndarray, "rows words"], *, threads: int = 1) -> np.ndarray:
@@ -408,8 +403,9 @@ class Product:
         Raises:
             SlimlineError: lines of another length.
         """
-        _check_words("Product", lines, self.length)
         weights, rows, panels = self.weights, len(lines), len(self.weights.panels)
+        if lines.dtype != np.uint64 or lines.shape[1] != weights.panels.shape[1]:
+            raise SlimlineError(f"lines {lines.dtype} {list(lines.shape[1:])} where this product takes uint64 [{weights.panels.shape[1]}]")
         lines = np.ascontiguousarray(lines)
         out = np.zeros((rows, words_of(weights.columns)), np.uint64) if self.gives_bits else np.empty((rows, panels * COLUMNS), np.int32)
         line_bytes, out_bytes = lines.strides[0], out.strides[0]
@@ -451,13 +447,40 @@ def matmul(a: UInt64[np.ndarray, "m _"], b: UInt64[np.ndarray, "n _"], length: i
     return Product(b, length)(a, threads=threads)
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Windows of `size` × `size` pixels, `stride` apart; those at the border see what is there.
+
+    Args:
+        padding: pixels by which they reach over the border at the top and the left.
+        beyond: whether a window that reaches over the border at the bottom or the right counts (torch's `ceil_mode`).
+    """
+
+    size: int
+    stride: int
+    padding: int = 0
+    beyond: bool = False
+
+    def count(self, length: int) -> int:
+        """Windows along a side of `length` pixels.
+
+        Raises:
+            SlimlineError: none fits.
+        """
+        reach = length + 2 * self.padding - self.size
+        number = (-(-reach // self.stride) if self.beyond else reach // self.stride) + 1
+        if self.beyond and (number - 1) * self.stride >= length + self.padding:  # it would see nothing of the image
+            number -= 1
+        if number < 1 or 2 * self.padding > self.size:
+            raise SlimlineError(f"windows of {self.size}×{self.size}, padded by {self.padding}, do not fit a side of {length} pixels")
+        return number
+
+
 def maximum(
-    bits: UInt64[np.ndarray, "images height width words"], size: int, stride: int, falling: UInt64[np.ndarray, " words"]
+    bits: UInt64[np.ndarray, "images height width words"], windows: Windows, falling: UInt64[np.ndarray, " words"]
 ) -> UInt64[np.ndarray, "images out_height out_width words"]:
-    """The sign of the greatest sum of each window: the greatest sign, or the least where the sign falls as the sum grows."""
+    """The sign of what the greatest number of each window becomes: the greatest sign or, where signs fall as numbers grow, the least."""
     images, height, width, words = bits.shape
-    if min(height, width) < size:
-        raise SlimlineError(f"windows of {size}×{size} do not fit {height}×{width} pixels")
-    out = np.empty((images, (height - size) // stride + 1, (width - size) // stride + 1, words), np.uint64)
-    popcount.pool(np.ascontiguousarray(bits), falling, size, stride, out)
+    out = np.empty((images, windows.count(height), windows.count(width), words), np.uint64)
+    popcount.pool(np.ascontiguousarray(bits), falling, windows.size, windows.stride, windows.padding, out)
     return out

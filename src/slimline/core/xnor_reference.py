@@ -33,7 +33,7 @@ def convolution(
 
 
 def maximum(
-    x: Float[np.ndarray, "images channels height width"], size: int, stride: int
+    x: Float[np.ndarray, "images channels height width"], size: int, stride: int, *, padding: int = 0, beyond: bool = False
 ) -> Float[np.ndarray, "images channels out_height out_width"]:
-    """The greatest number of each window."""
-    return nn.functional.max_pool2d(torch.from_numpy(x), size, stride).numpy()
+    """The greatest number of each window; `beyond` as in `core.xnor.Windows`."""
+    return nn.functional.max_pool2d(torch.from_numpy(x), size, stride, padding, ceil_mode=beyond).numpy()

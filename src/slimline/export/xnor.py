@@ -1,0 +1,310 @@
+"""A network with binary layers as it runs on packed bits: layers that read ±1 pass each other bits, the rest is computed by torch.
+
+A binary layer that reads ±1 counts (`core.xnor`). What follows it up to the next such layers is folded into its thresholds where each step
+keeps order within a channel: its scaling factor and bias, batch norm, hard tanh, ReLU; a maximum over windows becomes an OR of bits (an AND
+where a negative scale turned the order round), and flattening the order of the next layer's weights. The thresholds are found by asking those
+very modules for the sign of every sum that matters (`core.xnor.thresholds_of`), so they include torch's rounding. Where something else
+follows (a sum of two branches, an average, the logits), the sums go on as real numbers.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+
+from slimline.core import xnor
+from slimline.core.binary import BinaryConv2d, BinaryLayer, BinaryLinear, scaled, sign
+from slimline.core.quantized import SHAPE_FUNCTIONS, SHAPE_METHODS, is_kind, traced
+from slimline.errors import SlimlineError
+from slimline.export.runtime import Deployed, Images, Logits
+
+ORDERLY = (nn.Hardtanh, nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Tanh)
+"""Modules that keep the order of numbers, whatever their place."""
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+"""Modules that keep or turn the order of numbers of one channel, in eval mode."""
+
+
+TOGETHER = 2**20
+"""Real numbers between two layers that a processor's caches hold; larger batches are computed in parts."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How bits lie that stand for a tensor [batch channels height width], or for its flattened form."""
+
+    channels: int
+    height: int = 1
+    width: int = 1
+
+    @property
+    def numbers(self) -> int:
+        return self.channels * self.height * self.width
+
+
+Values = dict[str, Tensor | np.ndarray]
+"""What is known while a batch runs: real numbers by the name of their node, bits by `bits_of` that name."""
+
+
+def bits_of(node: fx.Node) -> str:
+    return f"{node.name} as bits"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call: what it reads, what it makes."""
+
+    reads: tuple[str, ...]
+    makes: str
+    run: Callable[..., Tensor | np.ndarray]
+
+
+@dataclass
+class Chain:
+    """What stands between a binary layer and those that read its signs.
+
+    Args:
+        nodes: in their order.
+        steps: modules that keep order, and pools, in theirs.
+        end: the node whose signs are read.
+    """
+
+    nodes: list[fx.Node] = field(default_factory=list)
+    steps: list[nn.Module] = field(default_factory=list)
+    end: fx.Node | None = None
+
+
+class XnorModel(Deployed):
+    """A network with binary layers ready to run on bits, `threads` threads sharing a layer (torch's part runs with the process's threads)."""
+
+    runtime = "xnor"
+
+    def __init__(self, model: nn.Module, input_shape: tuple[int, int, int], *, threads: int) -> None:
+        """
+        Raises:
+            SlimlineError: a network with no binary layer that reads ±1, or one that cannot be traced.
+        """
+        self._graph, self._threads = traced(model), threads
+        self._modules = dict(self._graph.named_modules())
+        with torch.no_grad():
+            ShapeProp(self._graph).propagate(torch.zeros(1, *input_shape))
+        if not any(self._counts(node) for node in self._graph.graph.nodes):
+            raise SlimlineError("the model has no binary layer that reads ±1 and can run on bits; take runtime torch or onnxruntime")
+        self._layouts: dict[str, Layout] = {}
+        self.steps: list[Step] = []
+        self._output = ""
+        folded: set[fx.Node] = set()
+        for node in self._graph.graph.nodes:
+            if node in folded:
+                continue
+            if node.op == "output":
+                self._output = node.args[0].name
+            elif self._counts(node):
+                folded |= self._add_binary(node)
+            elif node.op != "placeholder":
+                self._add_real(node)
+        self._input = next(node.name for node in self._graph.graph.nodes if node.op == "placeholder")
+        real = [math.prod(_shape(node)) for node in self._graph.graph.nodes if node.name in {step.makes for step in self.steps}]
+        self._together = max(1, TOGETHER // max(real, default=1))
+        self._last = {name: place for place, step in enumerate(self.steps) for name in step.reads if name != self._output}
+
+    def __call__(self, images: Images) -> Logits:
+        parts = [images[first : first + self._together] for first in range(0, len(images), self._together)]
+        return np.concatenate([self._run(part) for part in parts])
+
+    def _run(self, images: Images) -> Logits:
+        values: Values = {self._input: torch.from_numpy(images)}
+        with torch.inference_mode():
+            for place, step in enumerate(self.steps):
+                values[step.makes] = step.run(*(values[name] for name in step.reads))
+                for name in step.reads:
+                    if self._last.get(name) == place:
+                        values.pop(name, None)
+        logits = values[self._output]
+        assert isinstance(logits, Tensor)
+        return logits.numpy()
+
+    def _counts(self, node: fx.Node) -> bool:
+        """Whether `node` calls a layer that runs on bits."""
+        module = self._modules.get(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, BinaryConv2d):
+            plain = module.groups == 1 and _pair(module.dilation) == (1, 1) and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+            return module.binarizes and plain
+        return isinstance(module, BinaryLinear) and module.binarizes and len(_shape(node)) <= 3
+
+    def _add_real(self, node: fx.Node) -> None:
+        """A call of torch's."""
+        inputs, modules = tuple(node.all_input_nodes), self._modules
+        if node.op == "call_module" and isinstance(module := modules[str(node.target)], BinaryConv2d | BinaryLinear):
+            self.steps.append(Step((inputs[0].name,), node.name, _settled(module)))
+            return
+
+        def run(*found: Tensor) -> Tensor:
+            known = dict(zip(inputs, found, strict=True))
+            args: Any = fx.node.map_arg(node.args, known.__getitem__)
+            kwargs: Any = fx.node.map_arg(node.kwargs, known.__getitem__)
+            match node.op:
+                case "call_module":
+                    return modules[str(node.target)](*args, **kwargs)
+                case "call_method":
+                    return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+                case "call_function":
+                    return node.target(*args, **kwargs)  # type: ignore[operator]
+            return self._graph.get_parameter(str(node.target))  # get_attr
+
+        self.steps.append(Step(tuple(one.name for one in inputs), node.name, run))
+
+    def _add_binary(self, node: fx.Node) -> set[fx.Node]:
+        """A layer that reads ±1, with all that its thresholds can hold, which is returned."""
+        layer, source = self._modules[str(node.target)], node.all_input_nodes[0]
+        assert isinstance(layer, BinaryConv2d | BinaryLinear)
+        packed = bits_of(source)
+        if packed not in self._layouts:
+            self._add_packing(source)
+        layout = self._layouts[packed]
+        chain = self._chain(node)
+        at = self._thresholds(layer, chain) if chain.end is not None else None
+        count = _convolution(layer, layout, at) if isinstance(layer, BinaryConv2d) else _product(layer, layout, at)
+        threads = self._threads
+        if chain.end is None:
+            sums = _real_sums(layer)
+            self.steps.append(Step((packed,), node.name, lambda bits: sums(count(bits, threads))))
+            return set()
+        makes = bits_of(chain.end)
+        pools = [_pool(layer, chain.steps, place, at) for place, step in enumerate(chain.steps) if isinstance(step, nn.MaxPool2d)]
+
+        def run(bits: np.ndarray) -> np.ndarray:
+            bits = count(bits, threads)
+            for pool in pools:
+                bits = pool(bits)
+            return bits
+
+        self.steps.append(Step((packed,), makes, run))
+        # The last shape before a flattening, if there is one, tells how the bits lie.
+        shape = next((s for s in (_shape(one) for one in reversed([node, *chain.nodes])) if len(s) == 4), _shape(node))
+        self._layouts[makes] = Layout(*shape[1:])
+        return set(chain.nodes)
+
+    def _add_packing(self, source: fx.Node) -> None:
+        """The signs of real numbers."""
+        shape, packed, threads = _shape(source), bits_of(source), self._threads
+        images = len(shape) == 4
+        self._layouts[packed] = Layout(*shape[1:]) if images else Layout(shape[-1])
+
+        def run(x: Tensor) -> np.ndarray:
+            return xnor.pack_images(x.numpy(), threads=threads) if images else xnor.pack_signs(x.numpy(), threads=threads)
+
+        self.steps.append(Step((source.name,), packed, run))
+
+    def _chain(self, node: fx.Node) -> Chain:
+        """What follows `node` until its signs are read by binary layers alone; without an end where that does not happen."""
+        chain, here = Chain(), node
+        while len(_shape(node)) != 3:  # a row of tokens goes on as real numbers
+            users = list(here.users)
+            if users and all(self._counts(user) for user in users):
+                chain.end = here
+                break
+            if len(users) != 1:
+                break
+            here = users[0]
+            module = self._modules.get(str(here.target)) if here.op == "call_module" else None
+            pools = isinstance(module, nn.MaxPool2d) and _poolable(module)
+            if pools or isinstance(module, ORDERLY) or (isinstance(module, NORMS) and len(_shape(here)) == len(_shape(node))):
+                assert module is not None
+                chain.steps.append(module)
+            elif not self._flattens(here):
+                break
+            chain.nodes.append(here)
+        return chain
+
+    def _flattens(self, node: fx.Node) -> bool:
+        before, after = _shape(node.all_input_nodes[0]), _shape(node)
+        moves = is_kind(node, self._modules, (nn.Flatten,), SHAPE_FUNCTIONS, SHAPE_METHODS)
+        return moves and len(node.all_input_nodes) == 1 and after in (before, (1, math.prod(before[1:])))
+
+    def _thresholds(self, layer: BinaryLayer, chain: Chain) -> xnor.Thresholds:
+        steps = [step for step in chain.steps if not isinstance(step, nn.MaxPool2d)]
+        return xnor.thresholds_of(lambda z: _one_a_channel(layer, steps, z) >= 0, layer.weight.shape[0], layer.weight[0].numel())
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    return tuple(node.meta["tensor_meta"].shape)
+
+
+def _poolable(module: nn.MaxPool2d) -> bool:
+    square = isinstance(module.kernel_size, int) and isinstance(module.stride, int) and isinstance(module.padding, int)
+    return square and module.dilation == 1 and not module.return_indices
+
+
+def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
+@torch.no_grad()
+def _one_a_channel(layer: BinaryLayer, steps: list[nn.Module], z: np.ndarray) -> np.ndarray:
+    """What `layer` and `steps` make of one sum a channel."""
+    shape = (1, -1, 1, 1) if isinstance(layer, BinaryConv2d) else (1, -1)
+    x = scaled(layer, torch.from_numpy(z.astype(np.float32)).reshape(shape), shape[1:])
+    for step in steps:
+        x = step(x)
+    return x.reshape(-1).numpy()
+
+
+def _convolution(layer: BinaryConv2d, layout: Layout, at: xnor.Thresholds | None) -> Callable[[np.ndarray, int], np.ndarray]:
+    assert not isinstance(layer.padding, str)  # see `_counts`
+    geometry = xnor.Geometry(layout.height, layout.width, _pair(layer.kernel_size), _pair(layer.stride), _pair(layer.padding), 0)
+    filters = xnor.pack(np.moveaxis(layer.weight.detach().numpy(), 1, 3))
+    convolution = xnor.Convolution(filters, layout.channels, geometry, at)
+    return lambda bits, threads: convolution(bits, threads=threads)
+
+
+def _product(layer: BinaryLinear, layout: Layout, at: xnor.Thresholds | None) -> Callable[[np.ndarray, int], np.ndarray]:
+    weight = layer.weight.detach().numpy()
+    taps = weight.reshape(len(weight), layout.channels, -1).transpose(0, 2, 1)
+    product = xnor.Product(xnor.pack(taps), layout.channels, at)
+
+    def run(bits: np.ndarray, threads: int) -> np.ndarray:
+        sums = product(bits.reshape(-1, product.weights.panels.shape[1]), threads=threads)
+        return sums.reshape(*bits.shape[:2], -1) if bits.ndim == 3 else sums
+
+    return run
+
+
+def _settled(layer: BinaryLayer) -> Callable[[Tensor], Tensor]:
+    """`layer` with its signs taken once, as torch computes it on real numbers."""
+    weight = sign(layer.weight.detach())
+    if isinstance(layer, BinaryConv2d):
+        read, shape, run = layer.binarizes, (-1, 1, 1), layer._conv_forward
+        return lambda x: scaled(layer, run(sign(x) if read else x, weight, None), shape)
+    read = layer.binarizes
+    return lambda x: scaled(layer, nn.functional.linear(sign(x) if read else x, weight), (-1,))
+
+
+def _real_sums(layer: BinaryLayer) -> Callable[[np.ndarray], Tensor]:
+    """Sums as the layer gives them: channels second, its factor and bias applied.
+
+    They lie in memory as the layer's would, for torch adds numbers in the order in which they lie.
+    """
+    if isinstance(layer, BinaryConv2d):
+        return lambda sums: scaled(layer, torch.from_numpy(sums).permute(0, 3, 1, 2).contiguous().float(), (-1, 1, 1))
+    return lambda sums: scaled(layer, torch.from_numpy(sums).float(), (-1,))
+
+
+def _pool(layer: BinaryLayer, steps: list[nn.Module], place: int, at: xnor.Thresholds | None) -> Callable[[np.ndarray], np.ndarray]:
+    """The maximum at `place` among `steps`, on the signs of what all of them make of it."""
+    pool = steps[place]
+    assert isinstance(pool, nn.MaxPool2d)
+    assert at is not None
+    largest = np.full(layer.weight.shape[0], layer.weight[0].numel(), np.int64)
+    before = [step for step in steps[:place] if not isinstance(step, nn.MaxPool2d)]
+    # The sign falls as the pooled number grows if only one of the two, the number and the sign, falls as the sum grows.
+    turned = _one_a_channel(layer, before, -largest) > _one_a_channel(layer, before, largest)
+    falling = xnor.pack(np.where(turned ^ at.falling, 1, -1))
+    size, stride, padding = (_pair(side)[0] for side in (pool.kernel_size, pool.stride, pool.padding))
+    windows = xnor.Windows(size, stride, padding, pool.ceil_mode)
+    return lambda bits: xnor.maximum(bits, windows, falling)
