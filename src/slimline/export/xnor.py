@@ -7,6 +7,7 @@ very modules for the sign of every sum that matters (`core.xnor.thresholds_of`),
 follows (a sum of two branches, an average, the logits), the sums go on as real numbers.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,6 +65,9 @@ class Step:
     run: Callable[..., Tensor | np.ndarray]
 
 
+Watch = Callable[[Step, Callable[[], None]], None]
+
+
 @dataclass
 class Chain:
     """What stands between a binary layer and those that read its signs.
@@ -113,15 +117,24 @@ class XnorModel(Deployed):
         self._together = max(1, TOGETHER // max(real, default=1))
         self._last = {name: place for place, step in enumerate(self.steps) for name in step.reads if name != self._output}
 
-    def __call__(self, images: Images) -> Logits:
-        parts = [images[first : first + self._together] for first in range(0, len(images), self._together)]
-        return np.concatenate([self._run(part) for part in parts])
+    def __call__(self, images: Images, *, watch: Watch = lambda _, run: run()) -> Logits:
+        """Logits of float32 images in [0, 1].
 
-    def _run(self, images: Images) -> Logits:
+        Args:
+            watch: is given each step and what runs it, which it must call; to measure by.
+        """
+        parts = [images[first : first + self._together] for first in range(0, len(images), self._together)]
+        return np.concatenate([self._run(part, watch) for part in parts])
+
+    def _run(self, images: Images, watch: Watch) -> Logits:
         values: Values = {self._input: torch.from_numpy(images)}
+
+        def run(step: Step) -> None:
+            values[step.makes] = step.run(*(values[name] for name in step.reads))
+
         with torch.inference_mode():
             for place, step in enumerate(self.steps):
-                values[step.makes] = step.run(*(values[name] for name in step.reads))
+                watch(step, functools.partial(run, step))
                 for name in step.reads:
                     if self._last.get(name) == place:
                         values.pop(name, None)

@@ -1,0 +1,217 @@
+"""One bit beside real numbers and 8 bits: products, convolutions, and whole networks.
+
+    python benchmarks/xnor.py [--quick] [--only products convolutions networks]      (about fifteen minutes; --quick: few rounds)
+
+All ways take turns in random order, and a ratio is the median of those within each round. One thread is timed by the processor time of its
+thread, so that other work on the machine counts less; all threads by the clock on the wall. Products and convolutions are compared with
+torch in fp32 and, in 8 bits, with torch's `_int_mm` and ONNX Runtime's QLinearConv; networks with ONNX Runtime in fp32 and, quantized by
+this package, in 8 bits. `packed` takes ±1 in fp32 and includes packing both sides of a product, or the images of a convolution; `bits` goes
+from bits to bits, as layers within a network do. Weights are random: their values change no time. The last line is JSON.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numba
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
+
+from slimline.core import popcount, xnor
+from slimline.core.binary import Binarization, binary, binary_layers, sign
+from slimline.evaluation.latency import machine, speed_up, summarize
+from slimline.export.onnx import to_onnx
+from slimline.export.runtime import OnnxModel
+from slimline.export.xnor import XnorModel
+from slimline.models.network import network
+from slimline.quantization.binarize import binarization, widths
+from slimline.quantization.bits import Choice
+from slimline.quantization.calibrate import calibrated, plan
+
+PRODUCTS = [(256, 256, 2304), (512, 512, 4096), (1024, 1024, 1024), (1, 4096, 4096)]
+CONVOLUTIONS = [(64, 32), (64, 8), (128, 32), (128, 16), (128, 8), (256, 16), (256, 8), (512, 16), (512, 8)]
+NETWORKS = {"binarynet_conv": (3, 32, 32), "binarynet": (1, 28, 28)}
+MACS_A_CYCLE = {8: 512 / 1.5}
+"""By words in a vector: XOR, count and add of 512 bits take 1.5 cycles on Zen 4 (six halves on four pipes) and on Ice Lake (three on two)."""
+CONFIDENCE = 0.95
+
+Way = Callable[[], Any]
+
+
+@numba.njit
+def steps(count: int) -> int:
+    """`count` times six operations that each wait for the one before: a cycle each."""
+    x = np.uint64(88172645463325252)
+    for _ in range(count):
+        x ^= x << np.uint64(13)
+        x ^= x >> np.uint64(7)
+        x ^= x << np.uint64(17)
+    return x
+
+
+def clock() -> float:
+    """Cycles a second."""
+    steps(1)
+    best = min(timed(lambda: steps(1_000_000), time.thread_time) for _ in range(20))
+    return 6_000_000 / best
+
+
+def timed(way: Way, now: Callable[[], float]) -> float:
+    start = now()
+    way()
+    return now() - start
+
+
+def measured(ways: dict[str, Way], rounds: int, threads: int) -> dict[str, Any]:
+    """Milliseconds of each way, and how many times as fast as the others the ways of one bit are."""
+    now = time.thread_time if threads == 1 else time.perf_counter
+    for way in ways.values():
+        way()
+        way()
+    order = np.random.default_rng(0)
+    seconds = {name: np.zeros(rounds) for name in ways}
+    for turn in range(rounds):
+        for name in order.permutation(list(ways)):
+            seconds[name][turn] = timed(ways[name], now)
+    ours = [name for name in ways if name.startswith("xnor")]
+    ratios = {f"{one}_to_{other}": speed_up(seconds[other], seconds[one], CONFIDENCE) for one in ours for other in ways if other not in ours}
+    return {"ms": {name: summarize(one)["p50_ms"] for name, one in seconds.items()}, "speed_up": ratios}
+
+
+def signs(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).choice(np.float32([-1, 1]), shape)
+
+
+def product(m: int, n: int, k: int, threads: int) -> dict[str, Way]:
+    a, b = signs(m, k), signs(n, k)
+    real = torch.from_numpy(a), torch.from_numpy(b)
+    short = [one.to(torch.int8) for one in real]
+    bits, weights = xnor.pack(a), xnor.Product(xnor.pack(b), k)
+    assert np.array_equal(weights(bits), (a @ b.T).astype(np.int32))
+    return {
+        "fp32": lambda: nn.functional.linear(*real),
+        "int8": lambda: torch._int_mm(short[0], short[1].T),
+        "xnor_packed": lambda: xnor.matmul(xnor.pack(a, threads=threads), xnor.pack(b, threads=threads), k, threads=threads),
+        "xnor_inputs_packed": lambda: weights(xnor.pack(a, threads=threads), threads=threads),
+        "xnor_bits": lambda: weights(bits, threads=threads),
+    }
+
+
+def qlinear(weight: np.ndarray, size: int, threads: int) -> onnxruntime.InferenceSession:
+    """A 3×3 convolution of 8 bits alone."""
+    channels = len(weight)
+    constants = {"step": np.float32(1), "zero": np.uint8(128), "none": np.int8(0), "weight": weight.astype(np.int8)}
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    inputs = ["x", "step", "zero", "weight", "step", "none", "step", "zero"]
+    shape = [1, channels, size, size]
+    values = [helper.make_tensor_value_info(name, TensorProto.UINT8, shape) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("QLinearConv", inputs, ["y"], pads=[1, 1, 1, 1])], "one", values[:1], values[1:], tensors)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    onnx.checker.check_model(model)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options)
+
+
+def convolution(channels: int, size: int, threads: int) -> dict[str, Way]:
+    x, weight = signs(1, channels, size, size), signs(channels, channels, 3, 3)
+    real = torch.from_numpy(x), torch.from_numpy(weight)
+    session, pixels = qlinear(weight, size, threads), (x + 128).astype(np.uint8)
+    geometry = xnor.Geometry(size, size, (3, 3), (1, 1), (1, 1), 0)
+    filters, bits = xnor.pack(np.moveaxis(weight, 1, 3)), xnor.pack_images(x)
+    sums = xnor.Convolution(filters, channels, geometry)
+    layer = xnor.Convolution(filters, channels, geometry, xnor.thresholds(np.ones(channels), np.zeros(channels)))
+    assert np.array_equal(np.moveaxis(sums(bits), 3, 1), nn.functional.conv2d(*real, padding=1).numpy())
+    return {
+        "fp32": lambda: nn.functional.conv2d(*real, padding=1),
+        "int8": lambda: session.run(None, {"x": pixels}),
+        "xnor_packed": lambda: sums(xnor.pack_images(x, threads=threads), threads=threads),
+        "xnor_bits": lambda: layer(bits, threads=threads),
+    }
+
+
+def networks(name: str, shape: tuple[int, int, int], threads: int) -> tuple[dict[str, Callable[[np.ndarray], np.ndarray]], XnorModel]:
+    """The network in fp32, in 8 bits and in one."""
+    torch.manual_seed(0)
+    model = network({"name": name}, shape, 10, (0.5,) * shape[0], (0.25,) * shape[0])
+    images = torch.randint(0, 256, (64, *shape)).float() / 255
+    model(images)  # statistics for the batch norms
+    model.eval()
+    record = binarization(model, widths(model, Choice(1, {})), Binarization(), inputs=True)
+    grids = calibrated(model, plan(model, shape), [images], weights={"name": "min_max"}, activations={"name": "min_max"})
+    ways: dict[str, Any] = {
+        "fp32": OnnxModel(to_onnx(model, shape, {}), threads=threads),
+        "int8": OnnxModel(to_onnx(grids, shape, {}), threads=threads),
+    }
+    made = binary(model, record)
+    with torch.no_grad():
+        for layer in binary_layers(made).values():
+            layer.weight.copy_(sign(layer.weight))
+    run = XnorModel(made, shape, threads=threads)
+    with torch.no_grad():
+        agreement = (run(images.numpy()).argmax(1) == made(images).argmax(1).numpy()).mean()
+    assert agreement == 1, f"{name}: {agreement} of the predictions are those of torch"
+    return ways | {"xnor": run}, run
+
+
+def profile(run: XnorModel, images: np.ndarray, rounds: int) -> dict[str, float]:
+    """Milliseconds of each step, by one thread."""
+    found: dict[str, list[float]] = {step.makes: [] for step in run.steps}
+    for _ in range(rounds):
+        run(images, watch=lambda step, way: found[step.makes].append(timed(way, time.thread_time)))
+    return {name: float(np.median(one) * 1000) for name, one in found.items()}
+
+
+def main() -> None:
+    parts = ("products", "convolutions", "networks")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    chosen = parser.parse_args()
+    rounds = 5 if chosen.quick else 60
+    hertz = clock()
+    limit = MACS_A_CYCLE.get(popcount.LANES)
+    result: dict[str, Any] = {"machine": machine(), "ghz": hertz / 1e9, "tile": [popcount.ROWS, popcount.LANES]}
+    for threads in sorted({1, os.cpu_count() or 1}):
+        torch.set_num_threads(threads)
+        found: dict[str, Any] = {}
+        jobs = [("products", shape, product, shape[0] * shape[1] * shape[2]) for shape in PRODUCTS]
+        jobs += [("convolutions", shape, convolution, 9 * shape[0] ** 2 * shape[1] ** 2) for shape in CONVOLUTIONS]
+        for part, shape, make, macs in jobs:
+            if part not in chosen.only:
+                continue
+            row = measured(make(*shape, threads), rounds, threads)
+            if limit:
+                row["share_of_limit"] = {
+                    way: macs / (ms / 1000) / (limit * hertz * threads) for way, ms in row["ms"].items() if way.startswith("xnor")
+                }
+            found[f"{part} {'×'.join(map(str, shape))}"] = row
+            show(f"{threads} thread(s), {part} {'×'.join(map(str, shape))}", row)
+        for name, shape in NETWORKS.items() if "networks" in chosen.only else ():
+            ways, run = networks(name, shape, threads)
+            for batch in (1, 64):
+                images = np.random.default_rng(1).integers(0, 256, (batch, *shape)).astype(np.float32) / np.float32(255)
+                calls = {way: lambda call=call, images=images: call(images) for way, call in ways.items()}
+                row = measured(calls, (rounds if batch == 1 else rounds // 6) or 3, threads)
+                show(f"{threads} thread(s), {name}, batch {batch}", row)
+                row["profile_ms"] = profile(run, images, 10) if threads == 1 else None
+                found[f"{name}, batch {batch}"] = row
+        result[f"threads_{threads}"] = found
+    print(json.dumps(result))
+
+
+def show(title: str, row: dict[str, Any]) -> None:
+    print(f"{title}:", ", ".join(f"{way} {ms:.3f} ms" for way, ms in row["ms"].items()), flush=True)
+    ratios = ", ".join(f"{name.replace('_', ' ')} {one['speed_up']:.1f}" for name, one in row["speed_up"].items())
+    print(f"    {ratios}", row.get("share_of_limit", ""), flush=True)
+
+
+if __name__ == "__main__":
+    main()
