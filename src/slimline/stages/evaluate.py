@@ -21,6 +21,7 @@ from slimline.data.prepared import Description, describe, load_split, name_of
 from slimline.errors import SlimlineError
 from slimline.evaluation.distillation import effect
 from slimline.evaluation.latency import latency
+from slimline.evaluation.one_bit import beside, reads_signs
 from slimline.evaluation.scorecard import Answers, confusion, score
 from slimline.evaluation.statistics import compare, compared
 from slimline.export.runtime import Deployed, deployed
@@ -141,6 +142,7 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     )
     # What ONNX Runtime cannot run is timed on torch, and labelled so.
     timings["runtimes"] = {name: run.runtime for name, run in timed.items()}
+    timings["one_bit"] = _one_bit(candidates["quantized"], candidates["pruned"], paths, images, params)
     confusions = {name: confusion(by_split["test"][name]) for name in MODELS}
     summary = _summary(scorecard["models"])
 
@@ -170,6 +172,23 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     found = scorecard["distillation"]
     metrics |= {f"distillation/{split}_{key}": found[split][key] for split in ("validation", "test") for key in ("difference", "low", "high")}
     return Made(files, metrics, {"data.digest": data.digest, "distillation.teacher": EFFECTS[reading(found["test"])]})
+
+
+def _one_bit(quantized: Candidate, pruned: Candidate, paths: Paths, images: np.ndarray, params: EvaluateParams) -> dict[str, Any] | None:
+    """The quantized network on packed bits beside the one that it was made of; None where it has no layers to run so."""
+    if not reads_signs(quantized.rebuilt):
+        return None
+    batches = (batch.images.numpy() for batch in Ordered(load_split(paths.prepared, "test"), params.batch_size))
+    return beside(
+        quantized.rebuilt,
+        quantized.files.onnx,
+        pruned.rebuilt,
+        quantized.manifest.input_shape,
+        batches,
+        images,
+        confidence=params.confidence,
+        **params.latency.model_dump(),
+    )
 
 
 def _repeats(paths: Paths) -> int:
