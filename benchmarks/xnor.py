@@ -1,12 +1,15 @@
 """One bit beside real numbers and 8 bits: products, convolutions, and whole networks.
 
-    python benchmarks/xnor.py [--quick] [--only products convolutions networks]      (about fifteen minutes; --quick: few rounds)
+    python benchmarks/xnor.py [--quick] [--threads 1 2] [--only products convolutions networks]
 
-All ways take turns in random order, and a ratio is the median of those within each round. One thread is timed by the processor time of its
-thread, so that other work on the machine counts less; all threads by the clock on the wall. Products and convolutions are compared with
-torch in fp32 and, in 8 bits, with torch's `_int_mm` and ONNX Runtime's QLinearConv; networks with ONNX Runtime in fp32 and, quantized by
-this package, in 8 bits. `packed` takes ±1 in fp32 and includes packing both sides of a product, or the images of a convolution; `bits` goes
-from bits to bits, as layers within a network do. Weights are random: their values change no time. The last line is JSON.
+About ten minutes; --quick: few rounds; --threads: by default one and all. All ways take turns in random order, each calling for about 3 ms and
+at least once; a ratio is the median of those within each round. One thread is timed by the processor time of its thread, so that other work
+on the machine counts less; several by the clock on the wall, which means something only on a machine that does nothing else.
+
+Products and convolutions are compared with torch in fp32 and, in 8 bits, with torch's `_int_mm` and ONNX Runtime's QLinearConv; networks with
+ONNX Runtime in fp32 and, quantized by this package, in 8 bits. `packed` takes ±1 in fp32 and includes packing both sides of a product, or the
+images of a convolution; `inputs_packed` has its weights packed; `bits` goes from bits to sums or bits, as layers within a network do. Weights
+are random: their values change no time. The last line is JSON.
 """
 
 import argparse
@@ -41,6 +44,7 @@ NETWORKS = {"binarynet_conv": (3, 32, 32), "binarynet": (1, 28, 28)}
 MACS_A_CYCLE = {8: 512 / 1.5}
 """By words in a vector: XOR, count and add of 512 bits take 1.5 cycles on Zen 4 (six halves on four pipes) and on Ice Lake (three on two)."""
 CONFIDENCE = 0.95
+TURN_SECONDS = 0.003
 
 Way = Callable[[], Any]
 
@@ -77,9 +81,13 @@ def measured(ways: dict[str, Way], rounds: int, threads: int) -> dict[str, Any]:
         way()
     order = np.random.default_rng(0)
     seconds = {name: np.zeros(rounds) for name in ways}
+    repeats = {name: int(np.clip(TURN_SECONDS / max(timed(way, now), 1e-6), 1, 100)) for name, way in ways.items()}
     for turn in range(rounds):
         for name in order.permutation(list(ways)):
-            seconds[name][turn] = timed(ways[name], now)
+            start = now()
+            for _ in range(repeats[name]):
+                ways[name]()
+            seconds[name][turn] = (now() - start) / repeats[name]
     ours = [name for name in ways if name.startswith("xnor")]
     ratios = {f"{one}_to_{other}": speed_up(seconds[other], seconds[one], CONFIDENCE) for one in ours for other in ways if other not in ours}
     return {"ms": {name: summarize(one)["p50_ms"] for name, one in seconds.items()}, "speed_up": ratios}
@@ -174,12 +182,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, os.cpu_count() or 1}))
     chosen = parser.parse_args()
-    rounds = 5 if chosen.quick else 60
+    rounds = 5 if chosen.quick else 30
     hertz = clock()
     limit = MACS_A_CYCLE.get(popcount.LANES)
     result: dict[str, Any] = {"machine": machine(), "ghz": hertz / 1e9, "tile": [popcount.ROWS, popcount.LANES]}
-    for threads in sorted({1, os.cpu_count() or 1}):
+    for threads in chosen.threads:
         torch.set_num_threads(threads)
         found: dict[str, Any] = {}
         jobs = [("products", shape, product, shape[0] * shape[1] * shape[2]) for shape in PRODUCTS]

@@ -122,3 +122,12 @@ def test_images_that_become_a_line_are_multiplied_tap_by_tap(channels: int, heig
     x, weight = drawn(seed, 5, height, width, channels), drawn(seed + 1, columns, height, width, channels)
     product = xnor.Product(xnor.pack(weight), channels)
     assert np.array_equal(product(xnor.pack(x).reshape(5, -1)), xnor_reference.matmul(x.reshape(5, -1), weight.reshape(columns, -1)))
+
+
+@given(lengths, st.integers(1, 20), st.integers(1, 40), seeds, threads)
+def test_integers_of_8_bits_are_multiplied_plane_by_plane(length: int, rows: int, columns: int, seed: int, threads: int) -> None:
+    u, weight = np.random.default_rng(seed).integers(0, 256, (rows, length)), drawn(seed + 1, columns, length)
+    scale, shift = batch_norms(seed, columns, 99 * length)
+    planes = xnor.pack_pixels(u.astype(np.float32) / np.float32(255))
+    product = xnor.Product(xnor.pack(weight), length, xnor.thresholds(scale, shift), planes=True)
+    assert np.array_equal(product(planes, threads=threads), xnor.pack(xnor_reference.signs(scale * (u @ weight.T.astype(np.int64)) + shift)))

@@ -65,6 +65,7 @@ def test_shapes_that_do_not_match_are_refused() -> None:
         lambda: xnor.Geometry(5, 5, (3, 3), (0, 1), (0, 0), 0),
         lambda: xnor.maximum(filters, xnor.Windows(4, 1), xnor.inside(70)),
         lambda: xnor.pack(np.float32(1)),
+        lambda: xnor.Product(bits, 70, planes=True),
     ):
         with pytest.raises((SlimlineError, TypeCheckError)):  # some of them the types refuse before, as tests have them checked
             refused()
@@ -103,9 +104,9 @@ def tile_alone(lanes: int, rows: int) -> tuple[str, str]:
     """The innermost loop for bits, in LLVM's language, and what this machine makes of it."""
     run = popcount.tile(rows, lanes, bits=True)
 
-    @njit(types.void(*[types.int64] * 10))
-    def alone(a, b, c, d, e, f, g, h, i, j):
-        run(a, b, c, d, e, f, g, h, i, j)
+    @njit(types.void(*[types.int64] * 11))
+    def alone(a, b, c, d, e, f, g, h, i, j, k):
+        run(a, b, c, d, e, f, g, h, i, j, k)
 
     return next(iter(alone.inspect_llvm().values())), next(iter(alone.inspect_asm().values()))
 
@@ -175,3 +176,11 @@ def test_threads_and_their_number_change_nothing() -> None:
     expected = xnor_reference.matmul(a, b)
     for threads in (1, 2, 7, 200):
         assert np.array_equal(xnor.matmul(xnor.pack(a, threads=threads), xnor.pack(b), 500, threads=threads), expected)
+
+
+@pytest.mark.parametrize("other", [0.5, 1 / 255 + 1e-6, -1 / 255, 256 / 255, np.nan, np.inf])
+def test_numbers_that_are_no_pixels_have_no_planes(other: float) -> None:
+    x = np.full((2, 70), 3 / 255, np.float32)
+    assert xnor.pack_pixels(x) is not None
+    x[1, 65] = other
+    assert xnor.pack_pixels(x) is None

@@ -89,6 +89,22 @@ def test_every_network_of_the_zoo_computes_what_torch_computes(name, images) -> 
         assert np.array_equal(run(images.numpy()), made(images).numpy())
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_first_layer_reads_the_bits_of_pixels_and_other_numbers_by_torch(scaled) -> None:
+    spec = {"name": "binarynet", "hidden": (70, 60)}
+    _, made = formed(shaken(network(spec, (2, 8, 8), 10, (0.5, 0.2), (0.25, 0.25)).eval()), scaled=scaled)
+    run = XnorModel(made, (2, 8, 8), threads=1)
+    assert len(run.steps[0].reads) == 1
+    assert run.steps[0].makes.endswith(" as bits")
+    pixels = torch.randint(0, 256, (200, 2, 8, 8)).float() / 255
+    for images in (pixels, torch.rand(200, 2, 8, 8)):
+        with torch.no_grad():
+            assert np.array_equal(run(images.numpy()), made(images).numpy())
+    _, uneven = formed(network(spec, (2, 8, 8), 10, (0.5, 0.2), (0.25, 0.3)).eval(), scaled=scaled)
+    with torch.no_grad():
+        assert np.array_equal(XnorModel(uneven, (2, 8, 8), threads=1)(pixels.numpy()), uneven(pixels).numpy())
+
+
 def test_a_packed_file_is_loaded_to_run_on_bits(tmp_path: Path, images) -> None:
     spec = {"name": "lenet5", **tiny.MODEL["lenet5"]}
     record, made = formed(network(spec, SHAPE, 10, (0.5,), (0.25,)).eval())

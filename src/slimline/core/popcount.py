@@ -86,7 +86,8 @@ def tile(rows, lanes, *, bits):
 
     It takes, in bytes or as addresses: the activations, the rows' offsets in them; segments of a row, the step from one to the next, words
     in each; the panel; the table of this panel's columns, the rows' offsets in it; the output of this panel's columns, the rows' offsets in
-    it. A row is so many segments of adjacent words: one for a vector, one for each line of a filter.
+    it; whether segments are planes. A row is so many segments of adjacent words: one for a vector, one for each line of a filter. Planes are
+    the bits of integers, the highest first: each meets the panel from its start, and doubles what was counted before.
 
     With p the count of a row and a column and t the table's number, the output is t - 2p as int32 or, for `bits`, the bit p <= t.
     """
@@ -97,7 +98,7 @@ def tile(rows, lanes, *, bits):
         return ir.Constant(_INT64, value)
 
     def generate(context, builder, signature, arguments):
-        base, row_offsets, segments, step, words, panel, table, table_offsets, out, out_offsets = arguments
+        base, row_offsets, segments, step, words, panel, table, table_offsets, out, out_offsets, planes = arguments
         ones = cgutils.get_or_insert_function(builder.module, ir.FunctionType(wide, [wide]), f"llvm.ctpop.v{lanes}i64")
 
         def address(base, offsets, row):
@@ -110,6 +111,10 @@ def tile(rows, lanes, *, bits):
         with cgutils.for_range(builder, segments) as segment:
             offset = builder.mul(segment.index, step)
             lines = [builder.add(start, offset) for start in starts]
+            with builder.if_then(builder.icmp_unsigned("!=", planes, number(0))):
+                builder.store(panel, column_words)
+                for count in (count for row in counts for count in row):
+                    builder.store(builder.shl(builder.load(count), ir.Constant(wide, [1] * lanes)), count)
             with cgutils.for_range(builder, words) as word:
                 here = builder.load(column_words)
                 columns = [_loaded(builder, builder.add(here, number(8 * lanes * place)), wide) for place in range(vectors)]
@@ -139,8 +144,8 @@ def tile(rows, lanes, *, bits):
         return context.get_dummy_value()
 
     @intrinsic
-    def run(typing, base, row_offsets, segments, step, words, panel, table, table_offsets, out, out_offsets):
-        return types.void(*[types.int64] * 10), generate
+    def run(typing, base, row_offsets, segments, step, words, panel, table, table_offsets, out, out_offsets, planes):
+        return types.void(*[types.int64] * 11), generate
 
     return run
 
@@ -190,7 +195,8 @@ BLOCK_BYTES = 1 << 18
 @compiled
 @no_type_check
 def count(
-    bits, inputs, image_bytes, row_offsets, segments, step, words, panels, table, table_offsets, out, out_bytes, out_offsets, out_step, images, shares
+    bits, inputs, image_bytes, row_offsets, segments, step, words, panels, table, table_offsets, out, out_bytes, out_offsets, out_step, images,
+    shares, planes
 ):  # fmt: skip
     """Tiles over all rows of the images from `images[0]` to `images[1]` and the panels from `shares[0]` to `shares[1]`.
 
@@ -201,9 +207,10 @@ def count(
         panels: uint64 [panels, words of a row, COLUMNS].
         table: int64 [kinds of row, panels · COLUMNS].
         out_step: bytes from one panel's output to the next.
+        planes: 1 where the segments of a row are the planes of integers, else 0.
     """
     rows = len(row_offsets)
-    length = 8 * segments * words
+    length = 8 * panels.shape[1]
     row_list, table_list, out_list = row_offsets.ctypes.data, table_offsets.ctypes.data, out_offsets.ctypes.data
     block = max(BLOCK_BYTES // max(length, 1), ROWS)
     for image in range(images[0], images[1]):
@@ -220,16 +227,18 @@ def count(
                         # The last tile goes back over rows that are done: the same answers once more.
                         at = 8 * min(row, rows - ROWS)
                         if bits:
-                            _bits(base, row_list + at, segments, step, words, panel, limits, table_list + at, result, out_list + at)
+                            _bits(base, row_list + at, segments, step, words, panel, limits, table_list + at, result, out_list + at, planes)
                         else:
-                            _integers(base, row_list + at, segments, step, words, panel, limits, table_list + at, result, out_list + at)
+                            _integers(base, row_list + at, segments, step, words, panel, limits, table_list + at, result, out_list + at, planes)
                         row += ROWS
                     else:
                         at = 8 * row
                         if bits:
-                            _bits_of_one(base, row_list + at, segments, step, words, panel, limits, table_list + at, result, out_list + at)
+                            _bits_of_one(base, row_list + at, segments, step, words, panel, limits, table_list + at, result, out_list + at, planes)
                         else:
-                            _integers_of_one(base, row_list + at, segments, step, words, panel, limits, table_list + at, result, out_list + at)
+                            _integers_of_one(
+                                base, row_list + at, segments, step, words, panel, limits, table_list + at, result, out_list + at, planes
+                            )
                         row += 1
 
 
@@ -281,6 +290,30 @@ def pack_planes(x, out, first, last):
             for pixel in range(pixels):
                 out[image, pixel, word] = words[pixel]
     return wrong
+
+
+@compiled
+@no_type_check
+def pack_pixels(x, out):
+    """Numbers u / 255 of lines [line, number], float32, as the bits of u [line, plane, word], the highest plane first; whether all were such.
+
+    `out` must be zeros.
+    """
+    last = WORD // 8 - 1
+    pixels = np.empty(x.shape[1], np.uint64)
+    exact = True
+    for line in range(x.shape[0]):
+        for place in range(x.shape[1]):
+            value = x[line, place]
+            pixel = np.float32(min(max(np.rint(value * np.float32(255)), np.float32(0)), np.float32(255)))
+            exact &= pixel / np.float32(255) == value
+            pixels[place] = np.uint64(pixel)
+        for plane in range(out.shape[1]):
+            shift = np.uint64(last - plane)
+            for place in range(x.shape[1]):
+                bit = (pixels[place] >> shift) & np.uint64(1)
+                out[line, plane, place // WORD] |= bit << np.uint64(place % WORD)
+    return exact
 
 
 @compiled

@@ -30,6 +30,8 @@ Words = UInt64[np.ndarray, "*lines words"]
 Border = Literal[-1, 0, 1]
 """What stands around an image: zeros, as in a real convolution, or one of the two signs."""
 
+PIXEL_BITS = 8
+
 NEVER = 2**40
 """Beyond any sum: a threshold that no z reaches, or that each does."""
 
@@ -92,6 +94,12 @@ def pack_images(x: Float[np.ndarray, "images channels height width"], *, threads
     if any(spread(lambda first, last: popcount.pack_planes(planes, out, first, last), images, threads)):
         raise SlimlineError("pack_images: NaN has no sign")
     return out.reshape(images, height, width, out.shape[2])
+
+
+def pack_pixels(x: Float[np.ndarray, "images numbers"]) -> UInt64[np.ndarray, "images 8 words"] | None:
+    """The bits of u, the highest plane first, for numbers that are u / 255 in 32 bits, u in 0 … 255; None where one is another number."""
+    out = np.zeros((len(x), PIXEL_BITS, words_of(x.shape[1])), np.uint64)
+    return out if x.dtype == np.float32 and popcount.pack_pixels(np.ascontiguousarray(x), out) else None
 
 
 def unpack(bits: Words, length: int) -> Float[np.ndarray, "*lines length"]:
@@ -360,6 +368,7 @@ class Convolution:
                 COLUMNS // 8 if self.gives_bits else COLUMNS * 4,
                 (first, last) if by_images else (0, count),
                 (0, panels) if by_images else (first, last),
+                0,
             )
 
         spread(work, count if by_images else panels, threads)
@@ -378,37 +387,47 @@ class Convolution:
 
 
 class Product:
-    """A product with packed weights, made once; with thresholds it gives bits, else int32."""
+    """A product with packed weights, made once; with thresholds it gives bits, else int32.
 
-    def __init__(self, bits: UInt64[np.ndarray, "columns *taps words"], length: int, at: Thresholds | None = None) -> None:
+    With `planes` it multiplies integers u of 8 bits instead of ±1: with s = 2·bit - 1 the signs of plane b, u = (255 + Σ 2^b s_b) / 2, so that
+    Σ u·w is 255 times the number of weights that are +1, less Σ 2^b popcount(plane b xor w).
+    """
+
+    def __init__(self, bits: UInt64[np.ndarray, "columns *taps words"], length: int, at: Thresholds | None = None, *, planes: bool = False) -> None:
         """
         Args:
             bits: a line of weights a column; or taps of packed weights, as images that become one line have them.
             length: numbers of a line, or of a tap.
 
         Raises:
-            SlimlineError: shapes that do not match.
+            SlimlineError: shapes that do not match; planes without thresholds.
         """
         _check_words("Product", bits, length)
         if at is not None and len(at.at) != len(bits):
             raise SlimlineError(f"{len(at.at)} thresholds cannot stand for {len(bits)} outputs")
-        self.gives_bits = at is not None
+        if planes and at is None:
+            raise SlimlineError("a product of integers gives bits alone; give it thresholds")
+        self.gives_bits, self._planes = at is not None, PIXEL_BITS if planes else 1
         signed = turned(bits, length, at.falling) if at is not None else bits
         self.weights = lay_out(signed.reshape(len(bits), 1, -1, bits.shape[-1]), length)
         self._table = table_of(self.weights, np.zeros((1, len(bits)), np.int64), at)
+        if planes and at is not None:
+            ones = (self.weights.sums.sum((1, 2), dtype=np.int64) + self.weights.length) // 2
+            self._table[0, : len(bits)] = (2**PIXEL_BITS - 1) * ones - np.where(at.falling, -at.at, at.at)
 
-    def __call__(self, lines: UInt64[np.ndarray, "rows words"], *, threads: int = 1) -> np.ndarray:
+    def __call__(self, lines: UInt64[np.ndarray, "rows *planes words"], *, threads: int = 1) -> np.ndarray:
         """uint64 [rows ⌈columns / 64⌉] with thresholds, else int32 [rows columns].
 
         Raises:
             SlimlineError: lines of another length.
         """
         weights, rows, panels = self.weights, len(lines), len(self.weights.panels)
-        if lines.dtype != np.uint64 or lines.shape[1] != weights.panels.shape[1]:
-            raise SlimlineError(f"lines {lines.dtype} {list(lines.shape[1:])} where this product takes uint64 [{weights.panels.shape[1]}]")
+        words = weights.panels.shape[1]
+        if lines.dtype != np.uint64 or math.prod(lines.shape[1:]) != self._planes * words:
+            raise SlimlineError(f"lines {lines.dtype} {list(lines.shape[1:])} where this product takes uint64 [{self._planes * words}]")
         lines = np.ascontiguousarray(lines)
         out = np.zeros((rows, words_of(weights.columns)), np.uint64) if self.gives_bits else np.empty((rows, panels * COLUMNS), np.int32)
-        line_bytes, out_bytes = lines.strides[0], out.strides[0]
+        line_bytes, out_bytes = 8 * self._planes * words, out.strides[0]
         # Threads share the panels where there are enough: each then reads its weights alone.
         by_rows = panels < threads
 
@@ -420,9 +439,9 @@ class Product:
                 lines,
                 0,
                 steps * line_bytes,
-                1,
-                0,
-                lines.shape[1],
+                self._planes,
+                8 * words,
+                words,
                 weights.panels,
                 self._table,
                 np.zeros(len(steps), np.int64),
@@ -432,6 +451,7 @@ class Product:
                 COLUMNS // 8 if self.gives_bits else COLUMNS * 4,
                 (0, 1),
                 (0, panels) if by_rows else (first, last),
+                int(self._planes > 1),
             )
 
         spread(work, rows if by_rows else panels, threads)

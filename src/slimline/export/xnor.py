@@ -4,12 +4,13 @@ A binary layer that reads ±1 counts (`core.xnor`). What follows it up to the ne
 keeps order within a channel: its scaling factor and bias, batch norm, hard tanh, ReLU; a maximum over windows becomes an OR of bits (an AND
 where a negative scale turned the order round), and flattening the order of the next layer's weights. The thresholds are found by asking those
 very modules for the sign of every sum that matters (`core.xnor.thresholds_of`), so they include torch's rounding. Where something else
-follows (a sum of two branches, an average, the logits), the sums go on as real numbers.
+follows (a sum of two branches, an average, the logits), the sums go on as real numbers. A fully connected first layer of ±1 reads the bits
+of 8-bit pixels, and adds exactly what torch adds in 32-bit floats.
 """
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from slimline.core import xnor
 from slimline.core.binary import BinaryConv2d, BinaryLayer, BinaryLinear, scaled, sign
+from slimline.core.normalize import Normalize
 from slimline.core.quantized import SHAPE_FUNCTIONS, SHAPE_METHODS, is_kind, traced
 from slimline.errors import SlimlineError
 from slimline.export.runtime import Deployed, Images, Logits
@@ -110,6 +112,8 @@ class XnorModel(Deployed):
                 self._output = node.args[0].name
             elif self._counts(node):
                 folded |= self._add_binary(node)
+            elif (pixels := self._pixels(node)) is not None:
+                folded |= self._add_pixels(node, pixels)
             elif node.op != "placeholder":
                 self._add_real(node)
         self._input = next(node.name for node in self._graph.graph.nodes if node.op == "placeholder")
@@ -171,6 +175,54 @@ class XnorModel(Deployed):
             return self._graph.get_parameter(str(node.target))  # get_attr
 
         self.steps.append(Step(tuple(one.name for one in inputs), node.name, run))
+
+    def _pixels(self, node: fx.Node) -> tuple[fx.Node, fx.Node, fx.Node] | None:
+        """Images, their normalization and the row they become, where `node` is a fully connected layer of ±1 that reads that row.
+
+        All channels must be scaled alike, or the sums of integers would be several.
+        """
+        module = self._modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(module, BinaryLinear) or module.binarizes or self._chain(node).end is None:
+            return None
+        row = node.all_input_nodes[0]
+        if not self._flattens(row) or row.all_input_nodes[0].op != "call_module":
+            return None
+        normal = row.all_input_nodes[0]
+        normalize = self._modules[str(normal.target)]
+        alike = isinstance(normalize, Normalize) and bool((normalize.scale == normalize.scale[0]).all())
+        alone = len(row.users) == len(normal.users) == 1
+        return (normal.all_input_nodes[0], normal, row) if alike and alone and normal.all_input_nodes[0].op == "placeholder" else None
+
+    def _add_pixels(self, node: fx.Node, before: tuple[fx.Node, fx.Node, fx.Node]) -> set[fx.Node]:
+        """A layer of ±1 that reads an image: on the bits of its pixels where they are those of 8-bit files, else by torch.
+
+        With w the weights and u the pixels, Σ w·(scale·u / 255 + shift) is one number a column more than scale / 255 · Σ w·u.
+        """
+        images, normal, row = before
+        layer, normalize, chain = self._modules[str(node.target)], self._modules[str(normal.target)], self._chain(node)
+        assert isinstance(layer, BinaryLinear)
+        assert isinstance(normalize, Normalize)
+        assert chain.end is not None
+        columns, length = layer.weight.shape
+        scale = float(normalize.scale[0]) / 255
+        shift = normalize.shift.double().expand(_shape(images)[1:]).reshape(-1)
+        offset = (layer.weight.detach().double() @ shift).numpy()
+        at = xnor.thresholds_of(lambda z: _one_a_channel(layer, chain.steps, scale * z + offset) >= 0, columns, 255 * length)
+        product, threads = xnor.Product(xnor.pack(layer.weight.detach().numpy()), length, at, planes=True), self._threads
+        by_torch = nn.Sequential(normalize, nn.Flatten()), _settled(layer), nn.Sequential(*chain.steps)
+
+        def run(x: Tensor) -> np.ndarray:
+            planes = xnor.pack_pixels(x.flatten(1).numpy())
+            if planes is not None:
+                return product(planes, threads=threads)
+            for call in by_torch:
+                x = call(x)
+            return xnor.pack_signs(x.numpy(), threads=threads)
+
+        self.steps = [step for step in self.steps if step.makes not in (normal.name, row.name)]
+        self.steps.append(Step((images.name,), bits_of(chain.end), run))
+        self._layouts[bits_of(chain.end)] = Layout(columns)
+        return set(chain.nodes)
 
     def _add_binary(self, node: fx.Node) -> set[fx.Node]:
         """A layer that reads ±1, with all that its thresholds can hold, which is returned."""
@@ -259,8 +311,8 @@ def _pair(value: int | tuple[int, ...]) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def _one_a_channel(layer: BinaryLayer, steps: list[nn.Module], z: np.ndarray) -> np.ndarray:
-    """What `layer` and `steps` make of one sum a channel."""
+def _one_a_channel(layer: BinaryLayer, steps: Sequence[nn.Module], z: np.ndarray) -> np.ndarray:
+    """What `layer` and `steps` make of one sum a channel, in 32 bits."""
     shape = (1, -1, 1, 1) if isinstance(layer, BinaryConv2d) else (1, -1)
     x = scaled(layer, torch.from_numpy(z.astype(np.float32)).reshape(shape), shape[1:])
     for step in steps:
