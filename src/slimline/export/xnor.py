@@ -172,7 +172,8 @@ class XnorModel(Deployed):
                     return getattr(args[0], str(node.target))(*args[1:], **kwargs)
                 case "call_function":
                     return node.target(*args, **kwargs)  # type: ignore[operator]
-            return self._graph.get_parameter(str(node.target))  # get_attr
+            held: Any = functools.reduce(getattr, str(node.target).split("."), self._graph)  # get_attr: a parameter or a buffer
+            return held
 
         self.steps.append(Step(tuple(one.name for one in inputs), node.name, run))
 
