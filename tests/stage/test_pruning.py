@@ -262,7 +262,7 @@ def test_two_processes_whose_norms_saw_other_images_take_the_same_masks(block: d
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", [7, 60])
+@pytest.mark.parametrize("step", [7, 80])
 def test_two_processes_that_were_stopped_while_masks_grew_or_afterwards_go_on_to_the_same_numbers(
     step: int, copy_of_chain: Copy, tmp_path: Path
 ) -> None:
@@ -271,7 +271,7 @@ def test_two_processes_that_were_stopped_while_masks_grew_or_afterwards_go_on_to
     pruned_together.prune(tmp_path / "stopped", workspace, 2, stop_after=step, **GRADUAL)
     assert list((tmp_path / "stopped").rglob("*.checkpoint"))
     for made, expected in zip(pruned_together.prune(tmp_path / "stopped", workspace, 2, **GRADUAL), undisturbed, strict=True):
-        assert 0 < len(made.cuts) < len(expected.cuts) or step == 60, "it started again"
+        assert len(made.cuts) < len(expected.cuts), "it started again"
         assert made.curve == expected.curve
         assert all(torch.equal(tensor, expected.state[name]) for name, tensor in made.state.items())
         for name, mask in made.state.items():

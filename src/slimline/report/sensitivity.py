@@ -25,8 +25,8 @@ def picture(rows: Sequence[tuple[str, float, float]]) -> bytes:
         for layer in sorted(lines, key=lambda layer: _mean(lines[layer])):
             place = places[layer]
             xs, ys = zip(*lines[layer], strict=True)
-            style = LINES[place // 8 % len(LINES)]
-            axes.plot(xs, ys, color=color(place), marker=MARKERS[place % len(MARKERS)], markersize=3.5, linestyle=style, label=layer)
+            turn, style = place // (8 * len(LINES)), LINES[place // 8 % len(LINES)]  # no two of several hundred layers look alike
+            axes.plot(xs, ys, color=color(place), marker=MARKERS[(place + turn) % len(MARKERS)], markersize=3.5, linestyle=style, label=layer)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
         axes.set_xlabel("of one layer pruned, all others whole, not retrained")
