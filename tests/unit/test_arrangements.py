@@ -75,7 +75,7 @@ def test_a_loss_that_compares_layers_follows_the_same_curve_in_two_processes(str
 def test_two_processes_slim_the_scales_of_norms_as_one_does(synchrony: dict[str, Any] | None, prepared: Path, tmp_path: Path) -> None:
     architecture = {"name": "together:Normed"}
     plain = {**together.STEADY, "clip_norm": None, "optimizer": {"name": "sgd", "lr": 0.05, "momentum": 0.0}}
-    fit = {**plain, "norm_sparsity": 0.05}
+    fit = {**plain, "norm_sparsity": 0.5}
     one = together.train(tmp_path / "one", prepared, 1, model=architecture, fit=fit)
     two = together.train(tmp_path / "two", prepared, 2, model=architecture, fit={**fit, "synchrony": synchrony})
     free = together.train(tmp_path / "free", prepared, 1, model=architecture, fit=plain)
