@@ -203,12 +203,10 @@ class Lab:
 
     def kept(self, network: Network, spec: Spec) -> Kept:
         """`network`, which `spec` describes, as a folder from which a stage can start."""
-        data = self.data
         folder = ModelFolder(self.folder / ".slimline" / "models" / network.identity)
         if not folder.folder.exists():
             folder.folder.parent.mkdir(parents=True, exist_ok=True)
-            manifest = artifacts.Manifest(architecture=spec, input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
-            artifacts.save(folder, manifest, network.model)
+            artifacts.save(folder, artifacts.Manifest.of(spec, self.data), network.model)
         return Kept(folder, network.identity)
 
     def staged(self, stage: Stage, name: str, seed: int, params: Block, **models: Kept) -> Kept:
