@@ -41,7 +41,7 @@ class Cell:
         return f"{self.pruning.network} 1/{self.pruning.times} {self.bits} bits"
 
 
-EPOCHS = {"lenet300": 5, "lenet5": 3}
+EPOCHS = {"lenet300": 4, "lenet5": 3}
 BITS = (4, 3)
 
 

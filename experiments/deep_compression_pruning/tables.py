@@ -51,12 +51,12 @@ def chain(first: Cell, further: Mapping[int, int]) -> list[Cell]:
 
 CELLS: dict[str, list[Cell]] = {
     "lenet300": [
-        *chain(Cell("lenet300", FIRST, "gradual", True, 10), {50: 20, 75: 15, 100: 15}),
+        *chain(Cell("lenet300", FIRST, "gradual", True, 10), {50: 20, 75: 15}),
         # All of them train for as many epochs, the rounds of iterative together.
-        Cell("lenet300", FIRST, "iterative", True, 4),
-        Cell("lenet300", FIRST, "one_shot", True, 10),
         Cell("lenet300", FIRST, "iterative", False, 4),
         Cell("lenet300", FIRST, "one_shot", False, 10),
+        Cell("lenet300", FIRST, "iterative", True, 4),
+        Cell("lenet300", FIRST, "one_shot", True, 10),
         Cell("lenet300", FIRST, "gradual", False, 10),
     ],
     "lenet5": chain(Cell("lenet5", FIRST, "gradual", True, 5), {50: 5, 100: 8, 200: 10}),
