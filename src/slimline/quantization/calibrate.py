@@ -27,6 +27,7 @@ from slimline.quantization import CODEBOOKS, SCHEMES
 from slimline.quantization.bias_correction import correct_biases
 from slimline.quantization.bits import Bits, Choice
 from slimline.quantization.equalization import equalize
+from slimline.quantization.idle import take_out_idle_units
 from slimline.registry import Spec, build
 
 ACTIVATION_MODULES = (nn.ReLU, nn.ReLU6)
@@ -124,6 +125,8 @@ def calibrated(
 ) -> fx.GraphModule:
     """`model` in the quantized form of `record`, every grid set: weights from themselves, activations from what `batches` cause.
 
+    What pruning has left of idle units is taken out first (`quantization.idle`).
+
     Activations are observed in the network of real numbers, so that no grid's error moves another's range.
 
     Args:
@@ -136,7 +139,7 @@ def calibrated(
     Raises:
         SlimlineError: no images, or a tensor without range or with infinite values, named.
     """
-    real, batches = folded(model), list(batches)
+    real, batches = take_out_idle_units(folded(model)), list(batches)
     if equalized:
         equalize(real)
     seen = _observe(real, list(record["activations"]), batches)
