@@ -1,12 +1,13 @@
 """How many bytes a network's codes take by each way of packing them, the tables needed to decode them included.
 
-    python benchmarks/packing.py [model.slim …]     (default: a LeNet-300-100 trained on the digits here, at several bits and sparsities)
+    python benchmarks/packing.py [--record] [model.slim …]     (default: a LeNet-300-100 trained on the digits here, at several bits and sparsities)
 
-The last line is JSON. Zstandard at level 19 sees codes packed without gaps, or a byte each.
+The last line is JSON. Zstandard at level 19 sees codes packed without gaps, or a byte each. `limit` is what a file may have: 1.03 times
+(entropy of the codes, each tensor by itself, + shapes + 1 KB). `--record` writes the table of docs/packed-format.md.
 """
 
+import argparse
 import json
-import sys
 import time
 from collections import OrderedDict
 from pathlib import Path
@@ -19,8 +20,14 @@ from torch import nn
 
 from slimline.core.packing import pack
 from slimline.export.packed import read_packed, to_packed
+from slimline.files import write_text
+from slimline.report.record import between, markdown
 
 REPEATS = 3
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "packed-format.md"
+BEGIN, END = "<!-- packing table -->", "<!-- end of packing table -->"
+ALLOWED, REST, SHAPE_BYTES = 1.03, 1024, 4
+"""A share of what is needed, bytes of a file for all else, bytes a side of a shape."""
 
 
 def entropy(codes: np.ndarray) -> float:
@@ -59,18 +66,19 @@ def measured(codes: dict[str, np.ndarray], bits: int) -> dict[str, float]:
     low = -(2 ** (bits - 1) - 1)
     times = []
     for _ in range(REPEATS):
-        begin = time.perf_counter()
+        begin = time.process_time()
         content = to_packed({}, state)
-        times.append(time.perf_counter() - begin)
+        times.append(time.process_time() - begin)
     file = Path("/dev/shm/packing.slim")
     file.write_bytes(content)
-    begin = time.perf_counter()
+    begin = time.process_time()
     read_packed(file)
-    load = time.perf_counter() - begin
+    load = time.process_time() - begin
     file.unlink()
     return {
         "codes": sum(array.size for array in codes.values()),
-        "entropy": round(sum(entropy(array) for array in codes.values())),
+        "entropy": (least := round(sum(entropy(array) for array in codes.values()))),
+        "limit": round(ALLOWED * (least + SHAPE_BYTES * sum(array.ndim for array in codes.values()) + REST)),
         "ours": len(content),
         "zstd_packed_bits": zstd(b"".join(pack(array, bits, low=low) for array in codes.values())),
         "zstd_bytes": zstd(b"".join(array.tobytes() for array in codes.values())),
@@ -79,10 +87,24 @@ def measured(codes: dict[str, np.ndarray], bits: int) -> dict[str, float]:
     }
 
 
+def table(rows: dict[str, dict[str, float]]) -> str:
+    """The table of docs/packed-format.md, with how long loading took."""
+    keys = ("entropy", "ours", "limit", "zstd_packed_bits", "zstd_bytes")
+    header = ["codes", "entropy", "`model.slim`", "limit", "Zstandard of packed bits", "Zstandard of a byte each"]
+    body = markdown(header, [[name, *(f"{row[key]:,}" for key in keys)] for name, row in rows.items()])
+    times = [row["load_s"] for row in rows.values()]
+    return f"{body}\n\nLoading takes {min(times):.2f} to {max(times):.2f} seconds of processor there."
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--record", action="store_true")
+    parser.add_argument("files", nargs="*")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
     rows = {}
-    if sys.argv[1:]:
-        for name in sys.argv[1:]:
+    if given.files:
+        for name in given.files:
             codes = {key: tensor.numpy() for key, tensor in read_packed(Path(name))[1].items() if tensor.dtype == torch.int8}
             rows[name] = measured(codes, 8)
     else:
@@ -92,6 +114,8 @@ def main() -> None:
                 rows[f"{bits} bits, {zeros:.0%} zero"] = measured(quantized(weights, bits, zeros), bits)
     for name, row in rows.items():
         print(f"{name:22}", "  ".join(f"{key} {value:>8}" for key, value in row.items()))
+    if given.record:
+        write_text(PAGE, between(PAGE.read_text(), BEGIN, END, table(rows)))
     print(json.dumps({"torch": torch.__version__, "zstandard": zstandard.__version__, "rows": rows}))
 
 

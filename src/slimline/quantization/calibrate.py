@@ -148,9 +148,9 @@ def calibrated(
     for name, layer in quantized_layers(result).items():
         values = layer.weight.detach()
         if not bool(torch.isfinite(values).all()):
-            raise SlimlineError(f"layer '{name}' has infinite or undefined weights")
+            raise SlimlineError(f"layer '{name}' has infinite or undefined weights; train it again, with a lower rate")
         if not bool(values.any()):
-            raise SlimlineError(f"layer '{name}' has no range: its weights are all zero")
+            raise SlimlineError(f"layer '{name}' has no range: its weights are all zero; prune less, or train it again")
         if isinstance(layer.grid, CodebookGrid):
             assert codebook is not None
             kept = values[values != 0] if layer.grid.zero else values.flatten()
@@ -161,7 +161,7 @@ def calibrated(
         point = result.get_submodule(f"{POINTS}.{name}")
         assert isinstance(point, RangedGrid)
         if not bool(torch.isfinite(values).all()):
-            raise SlimlineError(f"tensor '{name}' has infinite or undefined values on the calibration images")
+            raise SlimlineError(f"tensor '{name}' has infinite or undefined values on the calibration images; train with a lower rate, or with norms")
         if not bool(values.any()):
             raise SlimlineError(f"tensor '{name}': a tensor without range: it is zero on all calibration images; prune it or calibrate on others")
         _set(point, values[None], activations, f"tensor '{name}'")
@@ -235,5 +235,5 @@ def _observe(graph: fx.GraphModule, names: Iterable[str], batches: Iterable[Tens
         for batch in batches:
             observer.run(batch)
     if not all(observer.seen.values()):
-        raise SlimlineError("the calibration set is empty: quantize.calibration needs training images")
+        raise SlimlineError("the calibration set is empty; give training images (quantize.calibration)")
     return {name: torch.cat(parts) for name, parts in observer.seen.items()}

@@ -79,7 +79,7 @@ def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Track
             estimate_norms(model, _calibration(params, paths))  # training saw those of drawn signs
     # Numbers of 64 bits are those that were trained in whatever precision `fit` has.
     model = double(model, {}) if "double" in made.forms else settled(model)
-    if params.weights.bits == 8 and adds_in_16_bits():
+    if 8 in (params.weights.bits, *params.weights.exceptions.values()) and adds_in_16_bits():
         print(f"quantize: {SATURATING}", file=sys.stderr)
     # Signs without training are near chance, of either network.
     compared = not whole and params.weights.binary is None and settings.world.first

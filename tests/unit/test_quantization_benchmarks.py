@@ -1,0 +1,47 @@
+"""The benchmarks of quantization run, and their bars can be missed."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def told(script: str) -> dict:
+    """The last line of a benchmark's short run, one thread."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, f"benchmarks/{script}.py"], cwd=ROOT, env=environment, text=True, capture_output=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_two_networks_name_the_same_classes_in_every_way_of_computing_them() -> None:
+    result = told("parity")
+    assert {row["network"] for row in result["rows"]} == {"lenet5", "mobilenet"}
+    assert {row["bits"] for row in result["rows"]} == {8, 2}
+    for row in result["rows"]:
+        for way in ("deployed", "unoptimized", "integers"):
+            assert row[way]["agreement"] >= result["bar"], row
+    assert max(row["accuracy"] for row in result["rows"]) > 0.8, "networks that guess would agree on anything"
+
+
+def test_the_packing_table_is_within_three_hundredths_of_what_codes_are_worth() -> None:
+    text = (ROOT / "docs" / "packed-format.md").read_text()
+    rows = re.findall(r"^\| \d bits, \d+% zero \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|", text, re.M)
+    assert len(rows) == 15
+    for entropy, ours, limit in ([int(cell.replace(",", "")) for cell in row] for row in rows):
+        assert entropy < ours <= limit <= 1.03 * (entropy + 1024 + 3 * 2 * 4) + 1
+
+
+def test_a_comparison_without_its_other_side_says_so_in_one_line() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    lines = ("import sys, runpy", "sys.modules['torchao'] = None", "sys.path.insert(0, 'benchmarks')", "sys.argv = ['pt2e']")
+    hidden = "; ".join([*lines, "runpy.run_path('benchmarks/pt2e.py', run_name='__main__')"])
+    done = subprocess.run([sys.executable, "-c", hidden], cwd=ROOT, env=environment, text=True, capture_output=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["pt2e: torchao is not installed, so there is nothing to compare with; pip install torchao==0.18.0"]
