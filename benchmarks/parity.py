@@ -25,6 +25,9 @@ from slimline.models import MODELS
 from slimline.paths import ModelFolder
 
 BAR = 0.999
+LEARNED = 0.5
+"""Accuracy below which a network is taken to guess."""
+
 BITS = (8, 4, 2)
 PARAMETERS: dict[str, dict[str, Any]] = {
     "resnet": {"depth": 8, "width": 8},
@@ -80,6 +83,8 @@ def main() -> int:
         rows = [row for name in PARAMETERS for row in measured(name, train, validation, 2, BITS)]
     below = [f"{row['network']}, {row['bits']} bits" for row in rows if min(one["agreement"] for one in row.values() if isinstance(one, dict)) < BAR]
     print("below the bar:", "; ".join(below) or "none")
+    guesses = [f"{row['network']}, {row['bits']} bits" for row in rows if row["accuracy"] < LEARNED]
+    print("hardly learned, so that agreement says little:", "; ".join(guesses) or "none")
     print(json.dumps({"machine": machine(), "images": len(validation.labels), "bar": BAR, "rows": rows}))
     return 1 if below else 0
 
