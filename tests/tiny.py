@@ -45,8 +45,8 @@ NORM = {"group": {"groups": 2}}
 LOSS: dict[str, dict[str, Any]] = {"soft_hard": {"temperature": 3.0, "alpha": 0.7}}
 LOSS["sum"] = {"terms": [[2.0, {"name": "soft_hard", **LOSS["soft_hard"]}], [0.5, {"name": "soft_hard", "temperature": 1.0, "alpha": 1.0}]]}
 ATTACK: dict[str, dict[str, Any]] = {
-    "pgd": {"steps": 5, "starts": 2},
-    "transfer": {"steps": 5},
+    "pgd": {"steps": 5, "step": 0.4, "starts": 2},
+    "transfer": {"steps": 5, "step": 0.4},
     "carlini_wagner": {"steps": 40, "searches": 3, "lr": 0.1, "constant": 0.1},
     "square": {"queries": 30},
     "hop_skip_jump": {"iterations": 3, "questions": 20, "tries": 10},

@@ -135,6 +135,11 @@ class Paths:
         return self.root / "plots" / "tradeoff.csv"
 
     @property
+    def robustness(self) -> Path:
+        """Accuracy of each model under attack: one row a budget."""
+        return self.root / "plots" / "robustness.csv"
+
+    @property
     def sensitivity(self) -> Path:
         """What each layer costs when it alone is pruned: one row a layer and fraction."""
         return self.root / "reports" / "sensitivity.csv"

@@ -36,7 +36,18 @@ quantize:
   parity: 0.98
   loss: {LOSS}
   fit: {GENTLE}
-evaluate: {{confidence: 0.95, batch_size: 256, latency: {{threads: 1, batch_sizes: [1, 8], rounds: 10, warm_up: 1}}}}
+evaluate:
+  confidence: 0.95
+  batch_size: 256
+  latency: {{threads: 1, batch_sizes: [1, 8], rounds: 10, warm_up: 1}}
+  attacks:
+    images: 24
+    budgets: {{linf: [0.1, 0.2], severity: [3.0]}}
+    methods:
+      fgsm: {{name: fgsm}}
+      pgd: {{name: pgd, steps: 5, step: 0.5}}
+      transfer: {{name: transfer, steps: 5, step: 0.5}}
+      contrast: {{name: contrast}}
 hardware: {{threads: 2}}
 tracking: {{uri: "sqlite:///mlflow.db", experiment: test}}
 """

@@ -18,9 +18,11 @@ from slimline.core.quantized import quantized_layers
 from slimline.data.batches import scaled
 from slimline.data.prepared import Images, load_split
 from slimline.errors import SlimlineError
+from slimline.evaluation.masking import TESTS
 from slimline.export.runtime import OnnxModel
 from slimline.paths import MODELS, Paths
 from slimline.runtime.outcome import accuracy
+from slimline.stages.evaluate import COMPARED
 
 Copy = Callable[[], Chain]
 
@@ -184,6 +186,32 @@ def test_evaluation_reports_what_the_exported_files_answer_on_the_test_split(cha
         assert card["accuracy_low"] < card["accuracy"] <= card["accuracy_high"]
         assert card["packed_bytes"] == chain.paths.model(name).packed.stat().st_size
     assert scorecard["data"]["test"] == len(images)
+
+
+def test_attacks_meet_every_model_on_the_same_images_and_leave_their_curves(chain: Chain) -> None:
+    scorecard = json.loads(chain.paths.scorecard.read_text())
+    with chain.paths.robustness.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["budget"]) for row in rows] == [0.0, 0.1, 0.2]
+    for name in MODELS:
+        attacks = scorecard["models"][name]["attacks"]
+        assert attacks["images"] == 24
+        assert list(attacks["methods"]) == ["fgsm", "pgd", "transfer", "contrast"]
+        assert list(attacks["masking"]) == list(TESTS)
+        together = [attacks["right"] / 24, *(point["accuracy"] for point in attacks["together"]["linf"])]
+        assert [float(row[name]) for row in rows] == pytest.approx(together, abs=1e-5)
+        assert together[-1] < together[0]
+    assert {(row["first"], row["second"]) for row in scorecard["robustness"]} == set(COMPARED)
+    assert "Right under attack" in chain.paths.report.read_text()
+
+
+def test_without_attacks_evaluation_says_nothing_of_them(copy_of_chain: Copy) -> None:
+    chain = copy_of_chain()
+    chain.run("evaluate", evaluate={"attacks": None})
+    scorecard = json.loads(chain.paths.scorecard.read_text())
+    assert scorecard["robustness"] == []
+    assert not any("attacks" in card for card in scorecard["models"].values())
+    assert chain.paths.robustness.read_text().count("\n") == 2
 
 
 def test_evaluation_measures_the_exported_file_and_sees_that_it_is_another_network(copy_of_chain: Copy) -> None:

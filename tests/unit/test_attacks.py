@@ -53,7 +53,8 @@ def lost(batch: Batch) -> Tensor:
 @pytest.mark.parametrize("name", ["fgsm", "bim", "pgd"])
 def test_on_a_linear_softmax_steps_along_the_sign_reach_the_best_change_there_is(name) -> None:
     batch, epsilon = in_the_middle(), 0.1
-    (changed,) = attack(name)(Victim(linear), batch, [epsilon], 0) if name != "pgd" else attack(name, steps=30)(Victim(linear), batch, [epsilon], 0)
+    more = {"steps": 30, "step": 0.1} if name == "pgd" else {}
+    (changed,) = attack(name, **more)(Victim(linear), batch, [epsilon], 0)
     assert torch.allclose(changed, batch.images + epsilon * lost(batch).sign(), atol=1e-6)
 
 
@@ -69,7 +70,7 @@ def test_on_a_linear_softmax_a_step_of_length_epsilon_lowers_the_lead_by_epsilon
     [
         ("carlini_wagner", {"steps": 400, "searches": 8, "lr": 0.02, "constant": 0.05}, 1.03),
         ("hop_skip_jump", {"iterations": 25, "questions": 100, "tries": 30}, 1.03),
-        ("pgd", {"norm": "l2", "steps": 40}, None),
+        ("pgd", {"norm": "l2", "steps": 40, "step": 0.1}, None),
     ],
 )
 def test_the_nearest_image_beyond_a_plane_is_as_far_as_the_plane(name, parameters, slack) -> None:
@@ -188,8 +189,15 @@ def test_transfer_asks_for_another_network_in_one_line() -> None:
 
 def test_a_transferred_change_is_that_which_fools_the_surrogate() -> None:
     batch = in_the_middle()
-    (changed,) = attack("transfer", steps=30)(Victim(lambda x: -linear(x), surrogate=linear), batch, [0.1], 0)
-    assert torch.equal(changed, attack("pgd", steps=30, starts=1)(Victim(linear), batch, [0.1], 0)[0])
+    (changed,) = attack("transfer", steps=30, step=0.1)(Victim(lambda x: -linear(x), surrogate=linear), batch, [0.1], 0)
+    assert torch.equal(changed, attack("pgd", steps=30, step=0.1, starts=1)(Victim(linear), batch, [0.1], 0)[0])
+
+
+@pytest.mark.parametrize(("name", "steps"), [("pgd", 19), ("transfer", 19), ("bim", 9)])
+def test_steps_that_do_not_lead_across_the_ball_are_refused(name, steps) -> None:
+    with pytest.raises(SlimlineError, match=rf"steps: found {steps} of 0\.1 of the budget"):
+        build(ATTACKS, {"name": name, "steps": steps, "step": 0.1})
+    build(ATTACKS, {"name": name, "steps": steps + 1, "step": 0.1})
 
 
 def test_a_victim_is_asked_in_parts_and_answers_for_all() -> None:
@@ -213,5 +221,5 @@ def test_gradients_flow_straight_through_a_quantized_network(bits) -> None:
     network = calibrated(model, record, [images], weights=scheme, activations=scheme).eval()
     batch = Batch(images, network(images).argmax(1).detach(), torch.arange(48))
     assert float(slope(network, batch.images, batch.labels).abs().sum((1, 2, 3)).min()) > 0
-    (changed,) = attack("pgd", steps=10)(Victim(network), batch, [0.3], 0)
+    (changed,) = attack("pgd", steps=10, step=0.25)(Victim(network), batch, [0.3], 0)
     assert float((network(changed).argmax(1) != batch.labels).float().mean()) > 0.5

@@ -6,6 +6,7 @@ from typing import Any
 
 import grimp
 import pytest
+from dvc.schema import COMPILED_MULTI_STAGE_SCHEMA
 from ruamel.yaml import YAML
 
 from slimline.params.file import BLOCKS
@@ -40,6 +41,11 @@ def imported(script: Path, graph: grimp.ImportGraph) -> set[str]:
 @pytest.fixture(scope="module")
 def graph() -> grimp.ImportGraph:
     return grimp.build_graph("slimline")
+
+
+@pytest.mark.parametrize("path", ["dvc.yaml", "experiments/dvc.yaml"])
+def test_dvc_takes_the_file(path: str) -> None:
+    COMPILED_MULTI_STAGE_SCHEMA(YAML(typ="safe").load((ROOT / path).read_text()))
 
 
 def test_the_chain_has_its_stages_in_order() -> None:

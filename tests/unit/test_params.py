@@ -181,6 +181,19 @@ SLIPS = {
     "broken YAML": ("seed: 0", "seed: [0", "no valid YAML: line"),
     "tab": ("  calibration: 512", "\tcalibration: 512", "no valid YAML: line"),
 }
+ATTACKS = "  attacks: {images: 9, budgets: {linf: [0.1]}, methods: {a: {name: fgsm}}}\n"
+ATTACK_SLIPS = {
+    "no such attack": ("fgsm", "fgms", 'methods.a.name: found "fgms"; did you mean fgsm?'),
+    "no budget for a measure": ("name: fgsm", "name: fgsm, norm: l2", ": methods.a needs budgets.l2; found budgets of linf"),
+    "a budget for nothing": ("{linf: [0.1]}", "{linf: [0.1], l2: [1.0]}", ": budgets.l2: no method is counted in it; the methods here are in linf"),
+    "beyond the range": ("[0.1]", "[2.0]", ": budgets.linf: found 2; at most 1 means anything"),
+    "a budget of zero": ("[0.1]", "[0.0]", "budgets.linf.0: found 0.0; it should be greater than 0"),
+    "no budgets": ("[0.1]", "[]", "budgets.linf: found []; it should have at least 1 item"),
+    "out of order": ("[0.1]", "[0.2, 0.1]", ": budgets.linf: found [0.2, 0.1]; they must ascend"),
+    "steps that lead nowhere": ("name: fgsm", "name: pgd, steps: 5", ": methods.a.steps: found 5 of 0.1 of the budget"),
+    "no methods": ("{a: {name: fgsm}}", "{}", "methods: found {}; Dictionary should have at least 1 item"),
+    "no images": ("images: 9", "images: 0", "images: found 0; it should be greater than or equal to 1"),
+}
 FILES = {
     "empty": ("", f"found nothing; a mapping with the blocks {BLOCK} is needed"),
     "only comments": ("# soon\n", "found nothing; a mapping with the blocks"),
@@ -203,6 +216,19 @@ def test_a_slip_is_refused_in_one_line_with_its_place_what_was_found_and_what_is
     path.write_text(TEXT.replace(text, replacement, 1))
     message = refusal(path)
     assert message.startswith(f"{path}: {told}")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("slip", ATTACK_SLIPS)
+def test_attacks_that_cannot_be_made_are_refused(slip, tmp_path) -> None:
+    text, replacement, told = ATTACK_SLIPS[slip]
+    assert text in ATTACKS
+    path = tmp_path / "params.yaml"
+    path.write_text(TEXT.replace("    warm_up: 20\n", "    warm_up: 20\n" + ATTACKS))
+    load(path)
+    path.write_text(TEXT.replace("    warm_up: 20\n", "    warm_up: 20\n" + ATTACKS.replace(text, replacement)))
+    message = refusal(path)
+    assert message.startswith(f"{path}: evaluate.attacks{told if told.startswith(':') else f'.{told}'}")
     assert "\n" not in message
 
 

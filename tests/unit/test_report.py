@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from slimline.errors import SlimlineError
+from slimline.evaluation.masking import TESTS
 from slimline.evaluation.statistics import compare
 from slimline.report import figures
 from slimline.report.curves import read
 from slimline.report.drawing import COLORS
 from slimline.report.numbers import milliseconds, points, short, size, times
 from slimline.report.page import page
+from slimline.report.robustness import less_robust, masked, table, verdict
 from slimline.report.words import Level, accuracy_sentence, drawbacks, headline, meaning
 
 MODELS = ("teacher", "student", "student_alone", "pruned", "quantized")
@@ -38,7 +40,21 @@ def card(packed_bytes: int, errors: int) -> dict[str, Any]:
         "bops": 1_024_000_000,
         "packed_bytes": packed_bytes,
         "onnx_bytes": packed_bytes + 1000,
+        "attacks": attacks(errors),
     }
+
+
+def attacks(errors: int) -> dict[str, Any]:
+    def of(budget: float, fooled: int) -> dict[str, Any]:
+        accuracy = (50 - errors - fooled) / 50
+        return {"budget": budget, "fooled": fooled, "accuracy": accuracy, "accuracy_low": accuracy - 0.1, "accuracy_high": accuracy + 0.1}
+
+    methods = {
+        "<i>fgsm</i>": {"measure": "linf", "access": "gradient", "points": [of(0.1, 10), of(0.2, 20)], "fooled_without_bound": None},
+        "blur": {"measure": "severity", "access": "nothing", "points": [of(3.0, 5)], "fooled_without_bound": None},
+    }
+    masking = {"one_step_beats_iterated": [], "black_box_beats_white_box": None, "unbounded_attack_fails": [], "loss_does_not_grow": []}
+    return {"images": 50, "right": 50 - errors, "methods": methods, "together": {"linf": [of(0.1, 12), of(0.2, 22)]}, "masking": masking}
 
 
 def pair(difference: float, low: float, high: float, only_first: int = 2, only_second: int = 3) -> dict[str, Any]:
@@ -64,6 +80,10 @@ def scorecard() -> dict[str, Any]:
             "pruned_vs_student": pair(-0.01, -0.03, 0.01),
             "quantized_vs_teacher": pair(-0.02, -0.05, 0.01),
         },
+        "robustness": [
+            {"first": "quantized", "second": "teacher", "measure": "linf", "budget": 0.1, **pair(-0.04, -0.09, 0.01)},
+            {"first": "quantized", "second": "teacher", "measure": "linf", "budget": 0.2, **pair(-0.02, -0.05, 0.01)},
+        ],
     }
 
 
@@ -144,7 +164,7 @@ def test_every_figure_has_an_accessible_name_and_a_caption(html):
     elements = Elements(html)
     named = [attributes["aria-label"] for _, attributes in elements.tags if attributes.get("role") == "img"]
     drawings = elements.all("svg")
-    assert len(named) == len(drawings) == len(elements.all("figure")) == len(elements.all("figcaption")) == 6
+    assert len(named) == len(drawings) == len(elements.all("figure")) == len(elements.all("figcaption")) == 7
     assert len(set(named)) == len(named)
     assert all(named)
     assert all(drawing["aria-hidden"] == "true" for drawing in drawings)
@@ -217,6 +237,67 @@ def test_distillation_that_shows_no_gain_is_named(scorecard, latency):
     assert any("do not show that the teacher's help" in text for text in drawbacks(scorecard, latency))
 
 
+SIGN = {"attack": "square", "against": "pgd", "budget": 0.1, "found": 0.5, "expected": 0.2}
+
+
+def test_a_model_whose_gradients_may_be_masked_is_named_wherever_its_robustness_is(scorecard, latency, confusions, curves) -> None:
+    assert list(masked(scorecard)) == []
+    scorecard["models"]["pruned"]["attacks"]["masking"]["black_box_beats_white_box"] = [SIGN]
+    (line,) = masked(scorecard)
+    assert line == (
+        "Robustness of the pruned model is not shown, its gradients may be masked: "
+        "square sees no gradient and fools more than pgd, which does (50.0\u202f% to 20.0\u202f% at 0.1)."
+    )
+    html = page(scorecard, latency, confusions, curves, CLASSES)
+    assert line in html
+    assert "Robustness not shown: pruned; their gradients may be masked." in html
+    assert re.search(r'Masked gradients.*<td class="worse">robustness not shown</td>', html, re.S)
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_every_sign_has_words(test, scorecard) -> None:
+    without = {"unbounded_attack_fails": {"against": None, "budget": None}, "loss_does_not_grow": {"against": "linf 0"}}
+    scorecard["models"]["teacher"]["attacks"]["masking"] = {test: [SIGN | without.get(test, {})]}
+    (line,) = masked(scorecard)
+    assert "None" not in line
+    assert "square" in line
+    assert "{" not in line
+
+
+def test_what_was_not_tried_is_no_clean_bill(scorecard) -> None:
+    one = scorecard["models"]["teacher"]["attacks"]
+    assert verdict(one) == "no sign"
+    assert verdict({**one, "masking": dict.fromkeys(one["masking"])}) == "not tested"
+
+
+def test_a_loss_of_robustness_is_told_once_a_pair_where_it_is_largest(scorecard) -> None:
+    assert list(less_robust(scorecard)) == []
+    for row, low in zip(scorecard["robustness"], (-0.09, -0.05), strict=True):
+        row.update(low=low, high=-0.01)
+    (line,) = less_robust(scorecard)
+    assert line.startswith("Under attack the quantized model is less accurate than the teacher model: −4.0 points at L∞ 0.1 (interval −9.0 to −1.0")
+
+
+def test_the_curves_data_start_at_a_budget_of_zero(scorecard) -> None:
+    rows = table(scorecard)
+    assert [row["budget"] for row in rows] == [0.0, 0.1, 0.2]
+    assert [row["teacher"] for row in rows] == [47 / 50, 35 / 50, 25 / 50]
+    for card in scorecard["models"].values():
+        card["attacks"]["together"] = {}
+    assert [row["quantized"] for row in table(scorecard)] == [45 / 50]
+    for card in scorecard["models"].values():
+        del card["attacks"]
+    assert [row["quantized"] for row in table(scorecard)] == [0.95]
+
+
+def test_without_attacks_the_page_says_nothing_of_robustness(scorecard, latency, confusions, curves) -> None:
+    for card in scorecard["models"].values():
+        del card["attacks"]
+    html = page(scorecard, latency, confusions, curves, CLASSES)
+    assert "obustness" not in html
+    assert "attack" not in html
+
+
 def test_without_a_level_the_page_names_none(scorecard, latency, confusions, curves):
     html = page(scorecard, latency, confusions, curves, CLASSES)
     assert "95\u202f%" not in html
@@ -232,7 +313,7 @@ def test_without_any_curve_the_page_has_no_training_figures(scorecard, latency, 
     for path in curves.values():
         path.unlink()
     html = page(scorecard, latency, confusions, curves, CLASSES)
-    assert len(Elements(html).all("figure")) == 4
+    assert len(Elements(html).all("figure")) == 5
     assert "<h3>Training</h3>" not in html
 
 

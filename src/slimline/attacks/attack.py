@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from slimline.attacks.measures import Measure, distance
+from slimline.attacks.measures import LARGEST, Measure, distance
 from slimline.core.batch import Batch
 from slimline.core.objective import Network
 
@@ -57,6 +57,11 @@ class Attack(ABC):
     access: Access
     measure: Measure
     one_step: bool = False
+
+    @property
+    def largest(self) -> float:
+        """The largest budget that means anything."""
+        return LARGEST[self.measure]
 
     @abstractmethod
     def __call__(self, victim: Victim, batch: Batch, budgets: Sequence[float], seed: int) -> list[Images]:

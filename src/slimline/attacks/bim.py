@@ -11,17 +11,23 @@ from slimline.attacks.ascent import ascent
 from slimline.attacks.attack import Images, Victim, Within
 from slimline.attacks.balls import BALLS, Norm
 from slimline.core.batch import Batch
+from slimline.errors import SlimlineError
 
 
 class BIM(Within):
     """
     Args:
         step: α as a share of ε.
+
+    Raises:
+        SlimlineError: steps so few and short that they do not lead to the edge of the ball.
     """
 
     access = "gradient"
 
     def __init__(self, *, norm: Norm = "linf", steps: Annotated[int, Field(ge=2)] = 10, step: Annotated[float, Field(gt=0.0, le=1.0)] = 0.2) -> None:
+        if steps * step < 1:
+            raise SlimlineError(f"steps: found {steps} of {step:g} of the budget; together they must be at least the budget, from middle to edge")
         self.measure, self.steps, self.step = norm, steps, step
 
     def within(self, victim: Victim, batch: Batch, budget: float, seed: int) -> Images:

@@ -17,13 +17,17 @@ from slimline.attacks.attack import Images, Victim, Within
 from slimline.attacks.balls import BALLS, Norm
 from slimline.core.batch import Batch
 from slimline.core.draws import Draws
+from slimline.errors import SlimlineError
 
 
 class PGD(Within):
     """
     Args:
-        step: α as a share of ε; `steps` of them should lead across the ball more than once.
+        step: α as a share of ε.
         starts: searches of an image.
+
+    Raises:
+        SlimlineError: steps so few and short that they do not lead across the ball, so that a start could decide what is reached.
     """
 
     access = "gradient"
@@ -36,6 +40,8 @@ class PGD(Within):
         step: Annotated[float, Field(gt=0.0, le=1.0)] = 0.1,
         starts: Annotated[int, Field(ge=1)] = 1,
     ) -> None:
+        if steps * step < 2:
+            raise SlimlineError(f"steps: found {steps} of {step:g} of the budget; together they must be at least twice the budget, from edge to edge")
         self.measure, self.steps, self.step, self.starts = norm, steps, step, starts
 
     def within(self, victim: Victim, batch: Batch, budget: float, seed: int) -> Images:

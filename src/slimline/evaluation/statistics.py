@@ -93,6 +93,13 @@ def crossed_interval(values: Float[np.ndarray, "runs images"], confidence: float
     return mean - margin, mean + margin
 
 
+def mean_interval(values: Float[np.ndarray, " n"], confidence: float) -> tuple[float, float, float]:
+    """Mean of at least two `values` and its interval by Student's t (1908)."""
+    mean = float(values.mean())
+    margin = float(t.ppf((1 + confidence) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return mean, mean - margin, mean + margin
+
+
 def median_interval(values: Float[np.ndarray, " n"], confidence: float) -> tuple[float, float, float]:
     """Median of `values` and its distribution-free interval from order statistics (binomial)."""
     ordered = np.sort(values)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
-from slimline.registry import Spec, SpecError, complete, find
+from slimline.registry import Spec, SpecError, build, complete, find
 
 
 class Block(BaseModel):
@@ -40,3 +40,9 @@ def named(table: str, spec: Spec) -> Any:
     """The plugin of the table at `table` that `spec` names, for blocks to refuse what does not go together with it."""
     module, _, attribute = table.partition(":")
     return find(getattr(importlib.import_module(module), attribute), spec["name"])
+
+
+def made(table: str, spec: Spec) -> Any:
+    """What the plugin of the table at `table` makes of `spec` alone, likewise."""
+    module, _, attribute = table.partition(":")
+    return build(getattr(importlib.import_module(module), attribute), spec)

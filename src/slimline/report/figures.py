@@ -155,6 +155,40 @@ def _curves(
     return svg(draw, name=name, height=3.6)
 
 
+def robustness(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], order: Sequence[str]) -> str:
+    """Accuracy against the budget of an attack, a small plot an attack, a line a model.
+
+    Args:
+        curves: by title and model: pairs of budget and accuracy.
+        order: all models, so that each keeps its colour.
+    """
+    rows = -(-len(curves) // 2)
+
+    def draw(figure: Figure) -> None:
+        plots = figure.subplots(rows, 2, sharey=True, squeeze=False)
+        for axes in plots.flat[len(curves) :]:
+            axes.set_visible(False)
+        for axes, (title, lines) in zip(plots.flat, curves.items(), strict=False):
+            for model, line in lines.items():
+                index = order.index(model)
+                axes.plot(
+                    *zip(*line, strict=True),
+                    color=color(index),
+                    linestyle=LINES[index % len(LINES)],
+                    marker=marker(index),
+                    markersize=4,
+                    label=label(model),
+                )
+            axes.set_title(title, fontsize=9)
+            axes.set(ylim=(-0.03, 1.03), xlim=(0, None))
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+            axes.yaxis.set_major_formatter(FuncFormatter(_percent))
+            axes.grid(True)
+        figure.legend(handles=plots.flat[0].get_lines(), loc="outside lower center", ncols=3, handlelength=3.2)
+
+    return svg(draw, name="robustness", height=0.7 + 1.7 * rows)
+
+
 def confusion(matrix: Int[np.ndarray, "actual predicted"], classes: Sequence[str], name: str) -> str:
     """Counts of images by actual class (down) and predicted class (across); right answers in blue, errors in orange.
 

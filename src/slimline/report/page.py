@@ -12,6 +12,8 @@ from slimline.report import figures
 from slimline.report.curves import Curve, read, read_all, steps_to
 from slimline.report.numbers import count, label, milliseconds, percent, points, size, times
 from slimline.report.rendering import render
+from slimline.report.robustness import NOT_SHOWN, attacked, less_robust, masked, verdict
+from slimline.report.robustness import curves as robustness_curves
 from slimline.report.tables import comparisons_table, models_table
 from slimline.report.words import (
     SHIPPED,
@@ -87,7 +89,8 @@ def page(
         headline=headline(scorecard, latency),
         sentences=[accuracy_sentence(scorecard, level), meaning(scorecard)],
         tiles=_tiles(scorecard, latency),
-        drawbacks=drawbacks(scorecard, latency),
+        drawbacks=[*drawbacks(scorecard, latency), *less_robust(scorecard), *masked(scorecard)],
+        attacked=next(iter(attacked(scorecard).values()), None),
         data=scorecard["data"],
         models=list(scorecard["models"]),
         rows=models_table(scorecard, latency),
@@ -97,6 +100,7 @@ def page(
             "Speed": _latencies(latency),
             "With and without the teacher": _help(scorecard, trained, again or {}),
             "Training": _curves(trained, list(scorecard["models"])),
+            "Robustness": _robustness(scorecard),
             "Mistakes": _confusions(confusions, classes),
         },
         untrained=[label(name) for name in curves if name not in trained],
@@ -186,6 +190,27 @@ def _sooner(taught: Curve, alone: Curve, images: int) -> str:
     assert own is not None, "its own best"
     there = "did not get there" if theirs is None else f"was there after {count(theirs)}"
     return f"The student alone took {count(own)} steps to its best, {percent(most, images)} of the validation images; the student {there}."
+
+
+def _robustness(scorecard: Numbers) -> list[Shown]:
+    drawn = robustness_curves(scorecard)
+    if not drawn:
+        return []
+    images = next(iter(attacked(scorecard).values()))["images"]
+    told = "; ".join(
+        f"{title} {next(iter(lines.values()))[-1][0]:g}: {', '.join(f'{label(name)} {percent(line[-1][1], images)}' for name, line in lines.items())}"
+        for title, lines in drawn.items()
+    )
+    doubted = [label(name) for name, one in attacked(scorecard).items() if verdict(one) == NOT_SHOWN]
+    doubt = f" Robustness not shown: {', '.join(doubted)}; their gradients may be masked." if doubted else ""
+    return [
+        Shown(
+            Markup(figures.robustness(drawn, list(scorecard["models"]))),
+            f"Accuracy under attack, at the largest budget of each: {told}.",
+            f"Accuracy (upwards) against the budget of each attack, on {count(images)} test images. “All within” counts an image as "
+            f"lost that any attack of that measure fools. A high curve shows that these attacks failed, not that all would.{doubt}",
+        )
+    ]
 
 
 def _confusions(confusions: Mapping[str, Int[ndarray, "actual predicted"]], classes: Sequence[str]) -> list[Shown]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from slimline.report.numbers import count, milliseconds, p_value, percent, points, short, size, times
+from slimline.report.robustness import MEASURES, NOT_SHOWN, attacked, verdict, worse_than_teacher
 from slimline.report.words import TEACHER, Numbers, batch, pace, reading, sides, smaller
 
 
@@ -66,10 +67,35 @@ def models_table(scorecard: Numbers, latency: Numbers) -> list[Row]:
         row("Packed file", "model.slim", lambda card: Cell(size(card["packed_bytes"]), f"{count(card['packed_bytes'])} bytes")),
         Row("Times smaller", "than teacher", tuple(_smaller(scorecard, name) for name in models)),
     ]
+    rows += _under_attack(scorecard)
     for key in latency["models"][TEACHER]:
         rows.append(Row("Latency, median", f"ms, {batch(key)}", tuple(_latency(latency, name, key) for name in models)))
         rows.append(Row("Times faster", f"than teacher, {batch(key)}", tuple(_faster(latency, name, key) for name in models)))
     return rows
+
+
+def _under_attack(scorecard: Numbers) -> list[Row]:
+    """What stands under all attacks of a measure, and whether that may be believed; models that were not attacked have a dash."""
+    attacks = attacked(scorecard)
+    if not attacks:
+        return []
+    first = next(iter(attacks.values()))
+    images, rows = first["images"], []
+    for measure, of in first["together"].items():
+        for place, point in enumerate(of):
+
+            def cell(name: str, measure: str = measure, place: int = place) -> Cell:
+                if name not in attacks:
+                    return Cell("–")
+                one = attacks[name]["together"][measure][place]
+                interval = f"{percent(one['accuracy_low'], images)} to {percent(one['accuracy_high'], images)}"
+                return Cell(percent(one["accuracy"], images), interval, worse_than_teacher(scorecard, name, measure, one["budget"]))
+
+            unit = f"all within {MEASURES[measure]} {point['budget']:g}, {images:,} images"
+            rows.append(Row("Right under attack", unit, tuple(cell(name) for name in scorecard["models"])))
+    verdicts = {name: verdict(one) for name, one in attacks.items()}
+    cells = (Cell(verdicts.get(name, "–"), worse=verdicts.get(name) == NOT_SHOWN) for name in scorecard["models"])
+    return [*rows, Row("Masked gradients", "four tests", tuple(cells))]
 
 
 def _smaller(scorecard: Numbers, name: str) -> Cell:

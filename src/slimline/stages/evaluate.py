@@ -10,25 +10,33 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import nn
 
 from slimline import artifacts
+from slimline.attacks import ATTACKS
+from slimline.attacks.attack import Victim
 from slimline.core.batch import Batch
 from slimline.core.cost import measure
-from slimline.data.batches import Ordered
+from slimline.data.batches import Ordered, scaled
 from slimline.data.prepared import Description, describe, load_split, name_of
 from slimline.errors import SlimlineError
+from slimline.evaluation import masking
 from slimline.evaluation.distillation import effect
 from slimline.evaluation.latency import latency
 from slimline.evaluation.one_bit import beside, reads_signs
+from slimline.evaluation.robustness import Arena, Robustness, card, subset, under_attack
 from slimline.evaluation.scorecard import Answers, confusion, score
 from slimline.evaluation.statistics import compare, compared
 from slimline.export.runtime import Deployed, deployed
 from slimline.files import write_csv, write_json, write_text
+from slimline.params.evaluate import Attacks
 from slimline.params.evaluate import Evaluate as EvaluateParams
 from slimline.paths import MODELS, ModelFolder, Paths
+from slimline.registry import build
 from slimline.report.page import page
+from slimline.report.robustness import table as robustness_table
 from slimline.report.words import EFFECTS, reading, ruined, ruined_by_teacher, unhelpful
 from slimline.runtime.fingerprint import git_state
 from slimline.runtime.settings import Made, Settings
@@ -40,6 +48,8 @@ REFERENCE = "teacher"
 REPEATED = ("student", "student_alone")
 """Models that may be trained from several seeds: with the teacher, and without."""
 COMPARED = (("student", "student_alone"), ("student", "teacher"), ("pruned", "student"), ("quantized", "pruned"), ("quantized", "teacher"))
+SURROGATES = {name: "student_alone" if name == REFERENCE else REFERENCE for name in MODELS}
+"""Who stands in for a model where an attacker does not see it: the teacher; for the teacher, the network that learned nothing from it."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,11 @@ class Candidate:
             raise SlimlineError(
                 f"{files.folder} knows the classes {manifest.classes}, the data {data.classes}; run the pipeline from its start (dvc repro)"
             )
-        return cls(manifest, files, deployed(manifest.forms, files.onnx, model, threads=threads), model)
+        return cls(manifest, files, deployed(manifest.forms, files.onnx, model, threads=threads), model.requires_grad_(requires_grad=False))
+
+    @property
+    def victim(self) -> Victim:
+        return Victim(self.rebuilt, lambda images: torch.from_numpy(self.deployed(images.contiguous().numpy())))
 
 
 class Evaluate(pl.LightningModule):
@@ -133,6 +147,11 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
         "distillation": _distillation(by_split, repeats, settings.seed, params.confidence),
         "quantization": _quantization(paths, data, params.confidence),
     }
+    attacked = {} if params.attacks is None else _attacked(params.attacks, candidates, paths, settings.seed, params.batch_size)
+    for name, robustness in attacked.items():
+        found = {test: signs and [asdict(sign) for sign in signs] for test, signs in masking.signs(robustness, params.confidence).items()}
+        scorecard["models"][name]["attacks"] = card(robustness, params.confidence) | {"masking": found}
+    scorecard["robustness"] = under_attack(attacked, COMPARED, params.confidence)
     # The latency runs have sessions of their own: their number of threads is a parameter, the machine's is not.
     timed = {name: deployed(one.manifest.forms, one.files.onnx, one.rebuilt, threads=params.latency.threads) for name, one in candidates.items()}
     images = next(iter(Ordered(load_split(paths.prepared, "validation"), max(params.latency.batch_sizes)))).images.numpy()
@@ -152,6 +171,7 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     cards = scorecard["models"]
     columns = ("packed_bytes", "accuracy")
     write_csv(paths.tradeoff, [{"model": name} | {key: card[key] for key in columns} for name, card in cards.items()], ["model", *columns])
+    write_csv(paths.robustness, robustness_table(scorecard), ["budget", *MODELS])
     quantized = by_split["test"]["quantized"]
     pairs = zip(quantized.labels, quantized.predicted, strict=True)
     write_csv(paths.confusion, [{"actual": data.classes[a], "predicted": data.classes[p]} for a, p in pairs], ["actual", "predicted"])
@@ -161,7 +181,7 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     for told in filter(None, (unhelpful(scorecard), ruined(scorecard), ruined_by_teacher(scorecard))):
         print(f"slimline: {told}", file=sys.stderr, flush=True)
 
-    files = (paths.scorecard, paths.summary, paths.latency, paths.tradeoff, paths.confusion, paths.report)
+    files = (paths.scorecard, paths.summary, paths.latency, paths.tradeoff, paths.robustness, paths.confusion, paths.report)
     metrics = {f"{name}/{key}": value for name, card in cards.items() for key, value in _shared_names(card).items()}
     metrics |= {
         f"{name}/latency/{batch}_{quantile}": value
@@ -189,6 +209,16 @@ def _one_bit(quantized: Candidate, pruned: Candidate, paths: Paths, images: np.n
         confidence=params.confidence,
         **params.latency.model_dump(),
     )
+
+
+def _attacked(params: Attacks, candidates: Mapping[str, Candidate], paths: Paths, seed: int, batch_size: int) -> dict[str, Robustness]:
+    """Every model under every attack, on the same test images."""
+    split = load_split(paths.prepared, "test")
+    ((samples, pixels, labels),) = split.gathered([torch.tensor(subset(params.images, len(split), seed))])
+    victims = {name: candidates[name].victim for name in MODELS}
+    attacks = {name: build(ATTACKS, spec) for name, spec in params.methods.items()}
+    arena = Arena(victims, SURROGATES, Batch(scaled(pixels), labels, samples), attacks, params.budgets, seed, batch_size)
+    return {name: arena.robustness(name) for name in MODELS}
 
 
 def _repeats(paths: Paths) -> int:
