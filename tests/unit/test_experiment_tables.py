@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from experiments.lab import by_name, written
+from slimline.evaluation.statistics import compared
 
 FOLDERS = sorted(path.parent for path in (Path(__file__).parents[2] / "experiments").glob("*/tables.py") if "experiments.lab" in path.read_text())
 
@@ -51,3 +52,20 @@ def test_a_record_is_written_with_its_lists_of_numbers_on_one_line_each() -> Non
     assert json.loads(text) == values
     assert '"wrong": [1, 20, 3]' in text
     assert "    [0.5, 1e-07],\n" in text
+
+
+def test_success_and_differences_of_robustness_are_those_of_the_images_told() -> None:
+    tables = importlib.import_module("experiments.robustness_mnist.tables")
+
+    def attacked(missed: list[int], lost: list[int]) -> dict[str, object]:
+        points = [{"budget": 0.1, "success": len(lost) / (50 - len(missed)), "success_low": 0.0, "success_high": 1.0}]
+        empty = [{"budget": 0.1, "success": None, "success_low": None, "success_high": None}]
+        return {"images": 50, "missed": missed, "lost": {"pgd": {"0.1": lost}}, "methods": {"pgd": {"points": points}, "square": {"points": empty}}}
+
+    first, second = attacked([0], [7, 9]), attacked([0, 1], [9, 11, 12, 13])
+    assert tables._success([first, second], "pgd", 0.1).startswith(f"{(2 / 49 + 4 / 48) / 2:.1%} (0% to 100%)")
+    assert tables._success([first], "square", 0.1) == "–"
+    # Lost or missed by the first alone: 7; by the second alone: 1, 11, 12, 13.
+    pair = compared(4, 1, 50, 0.95)
+    assert tables._difference({0: first}, {0: second}, "pgd") == f"+6.0 ({pair.low * 100:+.1f} to {pair.high * 100:+.1f})"
+    assert tables._difference({0: first, 1: first}, {0: second, 1: second}, "pgd").startswith("+6.0 (")
