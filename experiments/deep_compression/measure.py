@@ -59,7 +59,10 @@ def shared(lab: Lab, networks: Lab, cell: Cell, seed: int, epochs: int | None = 
     }
     params = Quantize.model_validate_json(json.dumps(block))
     pruned = pruning.pruned(networks, cell.pruning, seed, epochs)
-    return lab.staged(QUANTIZE, cell.name, seed, params, pruned=pruned, teacher=networks.kept(pruning.teacher(networks, epochs), pruning.TEACHER))
+    teacher = networks.kept(pruning.teacher(networks, epochs), pruning.TEACHER)
+    # The stage compares a student with its control beside this, which is not asked here: both are the dense network.
+    dense = pruning.kept(networks, cell.pruning.network, seed, epochs)
+    return lab.staged(QUANTIZE, cell.name, seed, params, pruned=pruned, teacher=teacher, student=dense, student_alone=dense)
 
 
 def renewed() -> str:

@@ -109,9 +109,11 @@ def curve() -> bytes:
 
     def draw(figure: Figure) -> None:
         for place, (axes, (network, label)) in enumerate(zip(figure.subplots(1, 2), NETWORKS.items(), strict=True)):
-            dense = records.get(network, {})
+            dense, (paper, reach) = records.get(network, {}), TIMES[network]
             for index, bits in enumerate(BITS):
                 found = [records[cell.name] for cell in CELLS[network] if cell.bits == bits and cell.name in records]
+                if not found:
+                    continue
                 points = [[(smaller(dense[seed], one), one["errors"] / images * 100) for seed, one in of.items()] for of in found]
                 for x, y in (point for of in points for point in of):
                     axes.plot(x, y, marker(index), color=color(index), fillstyle="none")
@@ -120,10 +122,12 @@ def curve() -> bytes:
             if dense:
                 mean = np.mean([one["errors"] for one in dense.values()]) / images * 100
                 axes.axhline(mean, color="0.5", linewidth=0.8, linestyle=":", label="dense")
-            axes.plot(TIMES[network][0], PAPER[network] * 100, "*", color="black", label="Deep Compression")
+            axes.plot(paper, PAPER[network] * 100, "*", color="black", label="Deep Compression")
             axes.axhline(PAPER[network] * 100, color="0.5", linewidth=0.8)
-            axes.axvline(TIMES[network][1], color="0.8", linewidth=0.8)
+            axes.axvline(reach, color="0.8", linewidth=0.8)
             axes.set(title=label, xlabel="times smaller than the dense 32-bit parameters", xscale="log")
+            axes.set_xticks([paper, 100, reach], [f"{times}×" for times in (paper, 100, reach)])
+            axes.minorticks_off()
             if not place:
                 axes.set_ylabel("test error, %")
             axes.legend()
