@@ -147,7 +147,7 @@ def test_a_packed_file_runs_as_a_session_too(folder) -> None:
     images = torch.rand(5, *SHAPE)
     packed = folder / "model" / "model.slim"
     session = slimline.load(packed, runtime="onnxruntime")
-    with pytest.raises(SlimlineError, match="runtime is 'tensorrt'; take torch or onnxruntime"):
+    with pytest.raises(SlimlineError, match="runtime is 'tensorrt'; take torch, onnxruntime or xnor"):
         slimline.load(packed, runtime="tensorrt")  # type: ignore[call-overload]
     assert session.runtime == "onnxruntime"
     assert np.allclose(session(images.numpy()), slimline.load(packed)(images).detach().numpy(), atol=1e-4)
