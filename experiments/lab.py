@@ -155,7 +155,7 @@ class Lab:
         facts = {
             "validation_accuracy": float(np.mean(self.logits(network.model, "validation").argmax(1) == self.labels("validation"))),
             "errors": len(wrong),
-            "wrong": wrong,
+            "wrong": packed(wrong, self.data.counts["test"]),
             "parameters": sum(p.numel() for p in network.model.parameters()),
             "curve": network.curve,
         }
@@ -236,7 +236,7 @@ class Lab:
         return {
             "validation_accuracy": float(np.mean(self.logits(network, "validation").argmax(1) == self.labels("validation"))),
             "errors": len(wrong),
-            "wrong": wrong,
+            "wrong": packed(wrong, self.data.counts["test"]),
             "nonzero_parameters": cost_of(network, manifest.input_shape).nonzero_params,
             "packed_bytes": model.folder.packed.stat().st_size,
         }
@@ -324,12 +324,26 @@ def command(
     return 0
 
 
+def packed(wrong: Sequence[int], images: int) -> str:
+    """Which of `images` images were called by another name, a bit an image, in hexadecimal digits."""
+    bits = np.zeros(images, dtype=bool)
+    bits[list(wrong)] = True
+    return np.packbits(bits).tobytes().hex()
+
+
+def unpacked(wrong: str | list[int]) -> list[int]:
+    """The inverse of `packed`; older records hold the numbers themselves."""
+    if isinstance(wrong, list):
+        return wrong
+    return [int(n) for n in np.flatnonzero(np.unpackbits(np.frombuffer(bytes.fromhex(wrong), dtype=np.uint8)))]
+
+
 def pooled(records: Iterable[tuple[dict[str, Any], dict[str, Any]]], images: int, confidence: float) -> Comparison:
-    """The first of each pair of records against the second, on the test images of all seeds together (each `wrong` holds numbers of images)."""
+    """The first of each pair of records against the second, on the test images of all seeds together (each has `wrong`)."""
 
     def right(record: dict[str, Any]) -> np.ndarray:
         answers = np.ones(images, dtype=bool)
-        answers[record["wrong"]] = False
+        answers[unpacked(record["wrong"])] = False
         return answers
 
     pairs = [(right(first), right(second)) for first, second in records]

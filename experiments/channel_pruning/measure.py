@@ -18,7 +18,7 @@ from torch import nn
 
 from experiments.channel_pruning import tables
 from experiments.channel_pruning.tables import BATCHES, CELLS, DENSE, LONG, ONCE, ROUNDS, ROUNDWISE, SLIMMED, TAUGHT, TIMES, Cell
-from experiments.lab import Lab, Network, command, prepared, shortened
+from experiments.lab import Lab, Network, command, packed, prepared, shortened, unpacked
 from slimline import artifacts
 from slimline.core.cost import measure as cost_of
 from slimline.data.batches import Ordered
@@ -167,7 +167,7 @@ def recorded(lab: Lab, cell: Cell, seed: int, dense: Network, epochs: int | None
         shares |= {"params_removed": obtained["prune/removed_params"], "channels_removed": obtained["prune/removed"]}
         found = {**shares, "validation_accuracy_cut": obtained["prune/accuracy_cut"], **facts(lab, model)}
         made = lab.add(cell.name, seed, {**found, "wrong_cut": wrong(lab, left), "wrong": wrong(lab, model)})
-        rights = [1 - len(tables.unpacked(made[when])) / lab.data.counts["test"] for when in ("wrong_cut", "wrong")]
+        rights = [1 - len(unpacked(made[when])) / lab.data.counts["test"] for when in ("wrong_cut", "wrong")]
         print(f"{cell.name} {seed}: {made['macs_removed']:.2%} gone, accuracy {rights[0]:.2%}, retrained {rights[1]:.2%}", flush=True)
     return onnx
 
@@ -179,7 +179,7 @@ def facts(lab: Lab, model: nn.Module) -> dict[str, Any]:
 
 
 def wrong(lab: Lab, model: nn.Module) -> str:
-    return tables.packed(lab.wrong(lab.logits(model, "test"), "test"), lab.data.counts["test"])
+    return packed(lab.wrong(lab.logits(model, "test"), "test"), lab.data.counts["test"])
 
 
 def time_all(lab: Lab, seed: int, dense: nn.Module, files: Mapping[str, Path]) -> None:

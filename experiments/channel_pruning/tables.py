@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from experiments.lab import by_name, made, pooled
+from experiments.lab import by_name, made, pooled, unpacked
 from slimline.evaluation.statistics import Comparison
 from slimline.report.drawing import LINES, color, marker, png
 from slimline.report.record import between, markdown
@@ -62,21 +62,9 @@ CELLS = [Cell(method, times) for times in TIMES for method in METHODS]
 ONCE, ROUNDWISE, TAUGHT = (Cell(LONG, TIMES[-1], *way) for way in (("one_shot", False), ("iterative", False), ("one_shot", True)))
 
 
-def packed(wrong: list[int], images: int) -> str:
-    """Which images were called by another name, a bit an image, in hexadecimal digits."""
-    bits = np.zeros(images, dtype=bool)
-    bits[wrong] = True
-    return np.packbits(bits).tobytes().hex()
-
-
-def unpacked(text: str) -> list[int]:
-    """The inverse of `packed`."""
-    return [int(n) for n in np.flatnonzero(np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8)))]
-
-
 def against(first: Mapping[int, Record], second: Mapping[int, Record], images: int, confidence: float, when: str = "wrong") -> Comparison:
     """The first against the second on all seeds and test images; `when`: retrained (`wrong`) or right after the cut (`wrong_cut`)."""
-    return pooled([({"wrong": unpacked(first[s][when])}, {"wrong": unpacked(second[s][when])}) for s in first], images, confidence)
+    return pooled([({"wrong": first[s][when]}, {"wrong": second[s][when]}) for s in first], images, confidence)
 
 
 def renewed() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from experiments.lab import by_name, made
+from experiments.lab import by_name, made, unpacked
 from slimline.report.record import between, markdown
 
 HERE = Path(__file__).resolve().parent
@@ -67,11 +67,11 @@ class Difference:
 
 
 def difference(pairs: Sequence[tuple[dict[str, Any], dict[str, Any]]], images: int, confidence: float) -> Difference:
-    """The first of each pair of records against the second (each `wrong` holds numbers of images)."""
+    """The first of each pair of records against the second (each has `wrong`)."""
     errors = np.zeros((2, len(pairs), images))
     for seed, pair in enumerate(pairs):
         for side, record in enumerate(pair):
-            errors[side, seed, record["wrong"]] = 1
+            errors[side, seed, unpacked(record["wrong"])] = 1
     by_image = (errors[1] - errors[0]).mean(0)
     mean, deviation = float(by_image.mean()), float(by_image.std(ddof=1) / np.sqrt(images))
     margin = float(norm.ppf((1 + confidence) / 2)) * deviation

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.lab import by_name, written
+from experiments.lab import by_name, packed, unpacked, written
 from slimline.evaluation.statistics import compared
 
 FOLDERS = sorted(path.parent for path in (Path(__file__).parents[2] / "experiments").glob("*/tables.py") if "experiments.lab" in path.read_text())
@@ -69,3 +69,10 @@ def test_success_and_differences_of_robustness_are_those_of_the_images_told() ->
     pair = compared(4, 1, 50, 0.95)
     assert tables._difference({0: first}, {0: second}, "pgd") == f"+6.0 ({pair.low * 100:+.1f} to {pair.high * 100:+.1f})"
     assert tables._difference({0: first, 1: first}, {0: second, 1: second}, "pgd").startswith("+6.0 (")
+
+
+@pytest.mark.parametrize("images", [1, 8, 21])
+def test_wrong_images_are_kept_as_bits_and_older_lists_are_read(images: int) -> None:
+    wrong = list(range(0, images, 3))
+    assert unpacked(packed(wrong, images)) == wrong == unpacked(wrong)
+    assert len(packed(wrong, images)) == 2 * -(-images // 8)
