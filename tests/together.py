@@ -84,7 +84,9 @@ def task(folder: Path, prepared: Path, **settings: Any) -> None:
 def start(folder: Path, prepared: Path, ranks: int, *, program: str = __file__, **settings: Any) -> list[subprocess.Popen[str]]:
     """The processes of `train`, or of another `program`, running."""
     task(folder, prepared, **settings)
-    common = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    ranked = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+    common = {**os.environ, **ranked, "PYTHONPATH": path}
     return [
         subprocess.Popen(
             [sys.executable, program, str(folder)],
