@@ -8,6 +8,7 @@ The last line is JSON. Zstandard at level 19 sees codes packed without gaps, or 
 
 import argparse
 import json
+import tempfile
 import time
 from collections import OrderedDict
 from pathlib import Path
@@ -69,12 +70,12 @@ def measured(codes: dict[str, np.ndarray], bits: int) -> dict[str, float]:
         begin = time.process_time()
         content = to_packed({}, state)
         times.append(time.process_time() - begin)
-    file = Path("/dev/shm/packing.slim")
-    file.write_bytes(content)
-    begin = time.process_time()
-    read_packed(file)
-    load = time.process_time() - begin
-    file.unlink()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.slim"
+        file.write_bytes(content)
+        begin = time.process_time()
+        read_packed(file)
+        load = time.process_time() - begin
     return {
         "codes": sum(array.size for array in codes.values()),
         "entropy": (least := round(sum(entropy(array) for array in codes.values()))),

@@ -1,5 +1,6 @@
 """The benchmarks of quantization run, and their bars can be missed."""
 
+import importlib
 import json
 import os
 import re
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from slimline.models import MODELS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -17,6 +20,11 @@ def told(script: str) -> dict:
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, f"benchmarks/{script}.py"], cwd=ROOT, env=environment, text=True, capture_output=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_every_network_of_the_zoo_has_a_line_in_the_benchmark_of_parity(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    assert set(importlib.import_module("parity").PARAMETERS) == set(MODELS)
 
 
 @pytest.mark.slow
