@@ -109,15 +109,15 @@ def test_pruned_numbers_come_back_and_cost_their_places_and_themselves(kind, zer
         assert len(content) <= 1.01 * (entropy_bytes(values != 0) + present * kind.itemsize) + 200
 
 
-@pytest.mark.parametrize("form", ["masked", "quantized"])
+@pytest.mark.parametrize("form", ["masked", "quantized", "with zero points"])
 def test_masks_cost_nothing_in_a_packed_file_and_are_there_again(form, tmp_path) -> None:
     torch.manual_seed(0)
     model = tiny.trained("lenet5")
     masks = {name: Mask(torch.rand_like(layer.weight) < 0.2) for name, layer in model.named_modules() if isinstance(layer, nn.Linear)}
     made, manifest = copy_masked(model, masks), tiny.manifest("lenet5").after("masked", {"layers": list(masks)})
     images = torch.rand(8, 1, 8, 8)
-    if form == "quantized":
-        record = plan(made, (1, 8, 8))
+    if form != "masked":
+        record = plan(made, (1, 8, 8), weights=Choice(8, symmetric=form == "quantized", per_channel=True))
         made = calibrated(made, record, [images], weights={"name": "min_max"}, activations={"name": "min_max"}).eval()
         manifest = manifest.after("quantized", record)
     content = packed(manifest, made)

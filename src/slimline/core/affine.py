@@ -47,13 +47,15 @@ def asymmetric_scale(
 ) -> tuple[Float[Tensor, " channels"], Integer[Tensor, " channels"]]:
     """Scale and zero point (uint8) that map [min(low, 0), max(high, 0)] to [0, `code_high`]; zero has a code of its own.
 
+    A channel of zeros has no range; its scale is 1, and its codes are 0.
+
     Raises:
-        SlimlineError: a range of zero width.
+        SlimlineError: no channel has a range.
     """
     low, high = torch.clamp(low, max=0.0), torch.clamp(high, min=0.0)
-    if not bool((high > low).all()):
+    if not bool((high > low).any()):
         raise SlimlineError("a tensor without range: it is zero throughout, so it has no scale; remove the layer or calibrate on other images")
-    scale = (high - low) / code_high
+    scale = torch.where(high > low, (high - low) / code_high, torch.ones_like(high))
     return scale, torch.clamp(torch.round(-low / scale), 0, code_high).to(torch.uint8)
 
 
