@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-from slimline.core.quantized import FLOAT_BITS, QuantizedConv2d, QuantizedLinear, input_bits, weight_bits
+from slimline.core.masked import held, masked_layers
+from slimline.core.quantized import FLOAT_BITS, input_bits, quantized_layers, weight_bits
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def measure(model: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
 
 
 def _deployed(model: nn.Module) -> list[Tensor]:
-    """The parameters as deployed: those on a grid as they lie there, since a small weight can round to zero."""
-    grids = {id(m.weight): m.grid for m in model.modules() if isinstance(m, QuantizedConv2d | QuantizedLinear)}
-    return [grids[id(p)](p).detach() if id(p) in grids else p.detach() for p in model.parameters()]
+    """The parameters as deployed: without what masks take, and those on a grid as they lie there, since a small weight can round to zero."""
+    weights = {id(m.weight): held(m.weight, m.mask) for m in masked_layers(model).values()}
+    weights |= {id(m.weight): m.grid(held(m.weight, m.mask)) for m in quantized_layers(model).values()}
+    return [weights.get(id(p), p).detach() for p in model.parameters()]

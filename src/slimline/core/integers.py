@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
 from slimline.core.grids import IntegerGrid
-from slimline.core.quantized import QuantizedConv2d, QuantizedLinear, keeps_grid, point_of, quantized_layers
+from slimline.core.quantized import QuantizedConv2d, QuantizedLinear, keeps_grid, point_of, quantized_layers, weight_codes
 from slimline.errors import SlimlineError
 
 LARGEST_SUM = 2**31 - 1
@@ -61,16 +61,17 @@ class _Integers(fx.Interpreter):
 def _layer(layer: QuantizedConv2d | QuantizedLinear, codes: Tensor) -> Tensor:
     assert layer.bias is not None
     assert layer.bias_step is not None
-    weight, bias = _weight_codes(layer), torch.round(layer.bias / layer.bias_step)
+    weight, bias = _weights(layer), torch.round(layer.bias / layer.bias_step)
     sums = layer._conv_forward(codes, weight, bias) if isinstance(layer, QuantizedConv2d) else nn.functional.linear(codes, weight, bias)
     return sums * (layer.bias_step.view(-1, 1, 1) if isinstance(layer, QuantizedConv2d) else layer.bias_step)
 
 
-def _weight_codes(layer: QuantizedConv2d | QuantizedLinear) -> Tensor:
+def _weights(layer: QuantizedConv2d | QuantizedLinear) -> Tensor:
+    """The codes of its weights without their zero points."""
     grid = layer.grid
     assert isinstance(grid, IntegerGrid)
     zero = grid.zero_point.double().view(-1, *[1] * (layer.weight.ndim - 1)) if grid.zero_point.ndim else grid.zero_point.double()
-    return grid.encode(layer.weight.detach()).double() - zero
+    return weight_codes(layer).double() - zero
 
 
 def integer_reference(graph: fx.GraphModule) -> Reference:
@@ -98,7 +99,7 @@ def check_sums(graph: nn.Module) -> None:
         zero = int(point.zero_point)
         largest = max(point.high - zero, zero - point.low)
         bias = torch.round(layer.bias.detach().double() / layer.bias_step.double()).abs()
-        bound = float((largest * _weight_codes(layer).abs().flatten(1).sum(1) + bias).max())
+        bound = float((largest * _weights(layer).abs().flatten(1).sum(1) + bias).max())
         if bound > LARGEST_SUM:
             raise SlimlineError(
                 f"layer '{name}': sums could reach {bound:.3g}, where 32 bits end at {LARGEST_SUM:.3g}; use fewer bits there (quantize."

@@ -57,6 +57,11 @@ class QuantizedLinear(nn.Linear):
         return nn.functional.linear(x, self.grid(held(self.weight, self.mask)), stepped(self))
 
 
+def weight_codes(layer: QuantizedConv2d | QuantizedLinear) -> Tensor:
+    """What is stored of the weight of `layer`, in its shape."""
+    return layer.grid.encode(held(layer.weight.detach(), layer.mask))
+
+
 def stepped(layer: QuantizedConv2d | QuantizedLinear) -> Tensor:
     """The bias of `layer`: a multiple of its step where inputs and weights are integers, else a real number."""
     assert layer.bias is not None  # given by `_quantized_layer`
@@ -268,7 +273,7 @@ def stored_state(model: nn.Module) -> dict[str, Tensor]:
     """
     state = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
     for name, layer in quantized_layers(model).items():
-        state[f"{name}.weight"] = layer.grid.encode(held(layer.weight.detach(), layer.mask)).clone()
+        state[f"{name}.weight"] = weight_codes(layer).clone()
         if layer.bias_step is None:
             continue
         assert layer.bias is not None
