@@ -36,6 +36,6 @@ def pooled(maps: Float[Tensor, "batch channels height width"], size: tuple[int, 
 
 def _windows(before: int, after: int, like: Tensor) -> Float[Tensor, "after before"]:
     """Row i averages the places from ⌊i · before / after⌋ to ⌈(i + 1) · before / after⌉."""
-    number, place = torch.arange(after)[:, None], torch.arange(before)
+    number, place = torch.arange(after, device=like.device)[:, None], torch.arange(before, device=like.device)
     inside = (place >= number * before // after) & (place < -(-(number + 1) * before // after))
     return (inside / inside.sum(1, keepdim=True)).to(like)

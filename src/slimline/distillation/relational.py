@@ -44,7 +44,7 @@ def relational(
     if angle == 0:
         return distance * apart
     # At j = k both cosines are 1, but for an image that only one of the networks tells apart; that triplet is none.
-    own, theirs = (angles(rows) * (1 - torch.eye(images).to(rows)) for rows in (student, teacher))
+    own, theirs = (angles(rows) * (1 - torch.eye(images, dtype=rows.dtype, device=rows.device)) for rows in (student, teacher))
     turned = F.huber_loss(own, theirs, reduction="sum") / max(images * (images - 1) * (images - 2), 1)
     return distance * apart + angle * turned
 
