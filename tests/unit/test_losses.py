@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 import tiny
 from slimline.core.batch import Batch
+from slimline.core.mapped import mapped
 from slimline.data.prepared import load_split
 from slimline.data.shuffled import Mixing, Shuffled
 from slimline.distillation import LOSSES
 from slimline.distillation.layers import overheard, shapes
 from slimline.distillation.soft_hard import soft_hard
-from slimline.distillation.taught import Taught, mapped
+from slimline.distillation.taught import Taught
 from slimline.params.fit import Fit
 from slimline.params.hardware import Hardware
 from slimline.registry import Spec, build
@@ -231,7 +232,7 @@ def test_a_mapped_tensor_holds_numbers_of_any_type(dtype) -> None:
 
 FULL = """
 import resource, torch
-from slimline.distillation.taught import mapped
+from slimline.core.mapped import mapped
 from slimline.runtime.refusal import refusing
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 with refusing():

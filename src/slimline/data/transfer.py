@@ -1,16 +1,13 @@
 """The transfer set: the images on which a student meets its teacher."""
 
-import math
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 from torch import Tensor
 
+from slimline.core.mapped import mapped
 from slimline.data.prepared import UNLABELLED, Images, describe, load_split
 from slimline.errors import SlimlineError
 
@@ -37,7 +34,7 @@ def transfer_set(prepared: Path, without: Sequence[str | int], *, unlabelled: bo
         further = _unlabelled(prepared)
         parts.append((further, torch.arange(len(further))))
     shape = (sum(len(rows) for _, rows in parts), *train.pixels.shape[1:])
-    pixels = _mapped(shape)
+    pixels = mapped(shape, torch.uint8)
     start = 0
     for images, rows in parts:
         for some in rows.split(COPIED):
@@ -64,9 +61,3 @@ def _unlabelled(prepared: Path) -> Images:
             "the classes or splits of the source"
         )
     return load_split(prepared, UNLABELLED)
-
-
-def _mapped(shape: tuple[int, ...]) -> UInt8[Tensor, "n channels height width"]:
-    with tempfile.TemporaryFile() as file:
-        os.posix_fallocate(file.fileno(), 0, math.prod(shape))  # without asking first, the lack would kill the process where it writes
-        return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=shape))

@@ -1,16 +1,13 @@
 """Learning from a teacher: any loss of the table, with the teacher that it needs."""
 
-import math
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from slimline.core.batch import Batch
+from slimline.core.mapped import mapped
 from slimline.core.objective import Network, Objective
 from slimline.distillation import LOSSES
 from slimline.distillation.layers import overheard, shapes
@@ -91,16 +88,3 @@ class Taught(Objective):
             if self._known is None:
                 self._known = mapped((views, images, logits.shape[1]), logits.dtype)
             self._known[batch.view, batch.samples.cpu()] = logits.cpu()
-
-
-def mapped(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A tensor in a temporary file, which goes with it.
-
-    Raises:
-        OSError: no space; without asking first, the lack would kill the process where the tensor is written.
-    """
-    size = math.prod(shape) * dtype.itemsize
-    with tempfile.TemporaryFile() as file:
-        os.posix_fallocate(file.fileno(), 0, size)
-        # As bytes: numpy knows no bfloat16.
-        return torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=(size,))).view(dtype).view(shape)
