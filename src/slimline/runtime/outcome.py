@@ -18,7 +18,7 @@ from slimline.export.parity import Parity, parities, ways
 from slimline.export.runtime import deployed
 from slimline.files import write_csv, write_json
 from slimline.paths import ModelFolder, Paths
-from slimline.runtime.classifier import Epoch
+from slimline.runtime.classifier import Classifier, Epoch
 from slimline.runtime.settings import Made, Settings
 
 BATCH = 512
@@ -149,6 +149,15 @@ def _save_folder(one: Trained, model: nn.Module, target: ModelFolder, validation
 
 def _bytes(path: Path) -> int:
     return path.stat().st_size
+
+
+def told_of(module: Classifier, validation: Images) -> dict[str, Any]:
+    """What a stage's metrics say of a training whose network is no model of its own: a member of an ensemble, an assistant."""
+    return {
+        "val/accuracy": accuracy(module.model, validation),
+        "size/params": sum(p.numel() for p in module.model.parameters()),
+        "curve": [[row.train_loss, row.val_loss, row.val_accuracy] for row in module.history],
+    }
 
 
 def accuracy(model: nn.Module, images: Images) -> float:

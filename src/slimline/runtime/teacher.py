@@ -1,5 +1,7 @@
 """The teacher, as the stages that learn from it load and heed it."""
 
+from collections.abc import Callable
+
 from scipy.stats import binomtest
 from torch import nn
 
@@ -19,6 +21,9 @@ ASKED = 1000
 MANY = 100
 """From so many on an interval that reaches down to chance is held against the teacher; of fewer images even a good one's may."""
 CONFIDENCE = 0.95
+
+Recovery = Callable[[nn.Module, Fit], Objective]
+"""From a network and how it is trained to what its training minimizes."""
 
 
 def load_teacher(paths: Paths, student: artifacts.Manifest) -> nn.Module:
@@ -51,6 +56,13 @@ def _refuse_the_ignorant(teacher: nn.Module, validation: Images, classes: int) -
         )
 
 
-def recovery(model: nn.Module, fit: Fit, loss: Spec | None, teacher: nn.Module, input_shape: tuple[int, int, int]) -> Objective:
-    """How a compressed network recovers: under `teacher` where a `loss` is given, else on labels alone."""
-    return LabelsAlone(fit.label_smoothing) if loss is None else Taught(model, teacher, loss, input_shape)
+def recovery(loss: Spec | None, paths: Paths, student: artifacts.Manifest) -> Recovery:
+    """How a compressed network recovers: by `loss` under the teacher, which is loaded here; where it is None, on labels alone and without one.
+
+    Raises:
+        SlimlineError: as `load_teacher`.
+    """
+    if loss is None:
+        return lambda _, fit: LabelsAlone(fit.label_smoothing)
+    teacher = load_teacher(paths, student)
+    return lambda model, _: Taught(model, teacher, loss, student.input_shape)

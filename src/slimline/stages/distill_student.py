@@ -16,7 +16,7 @@ from slimline.paths import Paths
 from slimline.registry import Spec
 from slimline.runtime.classifier import Classifier
 from slimline.runtime.once import Under, fit_once, following, repeated
-from slimline.runtime.outcome import Trained, accuracy, leave
+from slimline.runtime.outcome import Trained, leave, told_of
 from slimline.runtime.settings import Made, Settings
 from slimline.runtime.teacher import load_teacher
 from slimline.tracking import Tracker
@@ -35,7 +35,7 @@ class DistillStudent(Classifier):
 def run(params: Distill, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
     """Write `models/student/`, its curve and `metrics/distill_student.json`."""
     data = describe(paths.prepared)
-    manifest = _manifest(params.model, data)
+    manifest = Manifest.of(params.model, data)
     images = transfer_set(paths.prepared, params.transfer.without, unlabelled=params.transfer.unlabelled)
     teacher, told = _assisted(load_teacher(paths, manifest), params, data, images, settings, paths, tracker)
     students = repeated(
@@ -55,10 +55,6 @@ def run(params: Distill, settings: Settings, paths: Paths, tracker: Tracker) -> 
     )
 
 
-def _manifest(model: Spec, data: Description) -> Manifest:
-    return Manifest.of(model, data)
-
-
 def _assisted(
     teacher: nn.Module, params: Distill, data: Description, images: Images, settings: Settings, paths: Paths, tracker: Tracker
 ) -> tuple[nn.Module, list[dict[str, Any]]]:
@@ -71,16 +67,8 @@ def _assisted(
     for place, one in enumerate(params.assistants):
         own = replace(settings, seed=following(settings.seed, place + 1) if one.seed is None else one.seed)
         spec, loss, fit, name = one.model or params.model, one.loss or params.loss, one.fit or params.fit, f"assistant_{place}"
-        module = DistillStudent(own.seeded(fresh, _manifest(spec, data)), fit, loss, teacher, data.input_shape)
+        module = DistillStudent(own.seeded(fresh, Manifest.of(spec, data)), fit, loss, teacher, data.input_shape)
         fit_once(module, paths.prepared, fit, own, tracker=Under(tracker, name), name=name, train_on=images)
         teacher = module.model
-        told.append(
-            {
-                "seed": own.seed,
-                "model": spec,
-                "val/accuracy": accuracy(teacher, load_split(paths.prepared, "validation")),
-                "size/params": sum(p.numel() for p in teacher.parameters()),
-                "curve": [[row.train_loss, row.val_loss, row.val_accuracy] for row in module.history],
-            }
-        )
+        told.append({"seed": own.seed, "model": spec, **told_of(module, load_split(paths.prepared, "validation"))})
     return teacher, told

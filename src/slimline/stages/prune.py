@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from torch import Tensor, nn
 
@@ -24,12 +25,12 @@ from slimline.pruning.schedule import Course, Schedule, Share
 from slimline.pruning.sensitivity import Sensitive, limits, sensitivity
 from slimline.pruning.target import Scales, Target
 from slimline.registry import Spec, build
+from slimline.runtime import teacher
 from slimline.runtime.classifier import Classifier, Epoch
 from slimline.runtime.fit import fit
 from slimline.runtime.once import Under, fit_once
 from slimline.runtime.outcome import Trained, accuracy, leave
 from slimline.runtime.settings import Made, Settings
-from slimline.runtime.teacher import load_teacher, recovery
 from slimline.tracking import Tracker
 from slimline.tracking.memory import MemoryTracker
 
@@ -39,8 +40,8 @@ CALIBRATION_BATCH = 256
 class Prune(Classifier):
     """Retrains what is left of a network, under the teacher where the parameters say so."""
 
-    def __init__(self, model: nn.Module, params: PruneParams, how: Fit, teacher: nn.Module, input_shape: tuple[int, int, int]) -> None:
-        super().__init__(model, how, recovery(model, how, params.loss, teacher, input_shape))
+    def __init__(self, model: nn.Module, how: Fit, objective: teacher.Recovery) -> None:
+        super().__init__(model, how, objective(model, how))
 
 
 class GradualPrune(Prune):
@@ -118,6 +119,14 @@ class Recovery(Course):
         return {**granularity, "limits": {**found, **granularity["limits"]}}
 
     def _scores(self, model: nn.Module) -> dict[str, Tensor]:
+        return self._first_scores if model is self.student else self._scored(model)
+
+    @cached_property
+    def _first_scores(self) -> dict[str, Tensor]:
+        """Of the student, which sensitivity, the share in the end and the first cut all ask for."""
+        return self._scored(self.student)
+
+    def _scored(self, model: nn.Module) -> dict[str, Tensor]:
         scores: dict[str, Tensor] = build(CRITERIA, self.params.criterion, model, self._calibration)
         return scores
 
@@ -168,7 +177,7 @@ class Recovery(Course):
             return model
         how = self.params.fit if epochs is None else self.params.fit.model_copy(update={"epochs": epochs})
         # What a loss has to learn itself starts from the seed, whatever was built before.
-        module = self.settings.seeded(Prune, model, self.params, how, self._teacher(), self.manifest.input_shape)
+        module = self.settings.seeded(Prune, model, how, self._objective())
         return self._trained(module, how, last=epochs is None)
 
     def rewound(self, model: nn.Module) -> nn.Module:
@@ -192,15 +201,15 @@ class Recovery(Course):
             pruned = plan.cut(count)(now)
             return {name: Mask(layer.mask) for name, layer in masked_layers(pruned).items()}
 
-        module = self.settings.seeded(GradualPrune, model, self.params, how, self._teacher(), self.manifest.input_shape)
+        module = self.settings.seeded(GradualPrune, model, how, self._objective())
         module.decide_by(decide, every, end)
         pruned = self._trained(module, how)
         plan = self.plan(pruned)
         self._note(plan, plan.gone, pruned)
         return pruned
 
-    def _teacher(self) -> nn.Module:
-        return load_teacher(self.paths, self.manifest)
+    def _objective(self) -> teacher.Recovery:
+        return teacher.recovery(self.params.loss, self.paths, self.manifest)
 
     def _trained(self, module: Prune, how: Fit, *, last: bool = True) -> nn.Module:
         """The network of `module`, trained; rounds before the last are not repeated when the stage is killed after them."""
@@ -226,9 +235,9 @@ def sensitivities(params: PruneParams, settings: Settings, paths: Paths, fractio
 def run(params: PruneParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
     """Write `models/pruned/`, its curve and `metrics/prune.json`."""
     manifest, student = artifacts.load(paths.model("student"))
-    recovery = Recovery(params, settings, paths, tracker, manifest, student)
+    course = Recovery(params, settings, paths, tracker, manifest, student)
     schedule: Schedule = build(SCHEDULES, params.schedule)
-    pruned = schedule.run(recovery, student)
-    recovery.target.check(pruned)
-    trained = Trained("pruned", recovery.described(pruned), pruned, recovery.history, extra=recovery.obtained)
+    pruned = schedule.run(course, student)
+    course.target.check(pruned)
+    trained = Trained("pruned", course.described(pruned), pruned, course.history, extra=course.obtained)
     return leave("prune", paths, settings, trained)

@@ -15,6 +15,7 @@ from slimline.data.batches import Ordered
 from slimline.data.prepared import Images, load_split
 from slimline.errors import SlimlineError
 from slimline.export.runtime import SATURATING, adds_in_16_bits
+from slimline.params.fit import Fit
 from slimline.params.quantize import Quantize as QuantizeParams
 from slimline.paths import Paths
 from slimline.quantization import BINARY
@@ -23,11 +24,11 @@ from slimline.quantization.bits import Bits, Choice
 from slimline.quantization.calibrate import calibrated, plan
 from slimline.quantization.learning import learnable
 from slimline.registry import Spec, build
+from slimline.runtime import teacher
 from slimline.runtime.classifier import Classifier
 from slimline.runtime.fit import fit
 from slimline.runtime.outcome import Trained, accuracy, leave, rightly
 from slimline.runtime.settings import Made, Settings
-from slimline.runtime.teacher import load_teacher, recovery
 from slimline.tracking import Tracker
 
 CALIBRATION_BATCH = 256
@@ -42,9 +43,8 @@ WHOLE = 64
 class Quantize(Classifier):
     """Quantization-aware training: the forward pass sees the grids, the gradient passes straight through them."""
 
-    def __init__(self, model: nn.Module, params: QuantizeParams, teacher: nn.Module, input_shape: tuple[int, int, int]) -> None:
-        assert params.fit is not None
-        super().__init__(model, params.fit, recovery(model, params.fit, params.loss, teacher, input_shape))
+    def __init__(self, model: nn.Module, how: Fit, objective: teacher.Recovery) -> None:
+        super().__init__(model, how, objective(model, how))
 
     def train(self, mode: bool = True) -> "Quantize":
         """Batch norms that could not be folded keep their statistics: the grids were calibrated on them. Those of binary layers follow them."""
@@ -72,7 +72,7 @@ def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Track
         if isinstance(model, fx.GraphModule):
             learnable(model, manifest.input_shape, weights=params.weights.learn, activations=params.activations.learn)
         # What a loss has to learn itself starts from the seed, whatever was built before.
-        module = settings.seeded(Quantize, model, params, load_teacher(paths, manifest), manifest.input_shape)
+        module = settings.seeded(Quantize, model, params.fit, teacher.recovery(params.loss, paths, manifest))
         fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="quantized")
         model, history = module.model, module.history
         if any(layer.draws for layer in binary_layers(model).values()):

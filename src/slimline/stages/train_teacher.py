@@ -20,7 +20,7 @@ from slimline.runtime.classifier import Classifier, Epoch
 from slimline.runtime.fit import fit
 from slimline.runtime.objectives import LabelsAlone
 from slimline.runtime.once import Under, fit_once, following
-from slimline.runtime.outcome import BATCH, Trained, accuracy, leave
+from slimline.runtime.outcome import BATCH, Trained, leave, told_of
 from slimline.runtime.settings import Made, Settings
 from slimline.runtime.weighing import WEIGHINGS
 from slimline.tracking import Tracker
@@ -38,7 +38,7 @@ def run(params: Teacher, settings: Settings, paths: Paths, tracker: Tracker) -> 
     data = describe(paths.prepared)
     if params.ensemble is not None:
         return _together(_members(params, params.ensemble, settings.seed), params.ensemble, data, settings, paths, tracker)
-    manifest = _manifest(params.model, data)
+    manifest = Manifest.of(params.model, data)
     module = TrainTeacher(settings.seeded(fresh, manifest), params.fit)
     fit(module, paths.prepared, params.fit, settings, tracker=tracker, name="teacher")
     return leave("train_teacher", paths, settings, Trained("teacher", manifest, module.model, module.history))
@@ -51,10 +51,6 @@ class Member:
     model: Spec
     fit: Fit
     seed: int
-
-
-def _manifest(model: Spec, data: Description) -> Manifest:
-    return Manifest.of(model, data)
 
 
 def _members(params: Teacher, ensemble: Ensemble, seed: int) -> list[Member]:
@@ -80,7 +76,7 @@ def _together(members: list[Member], ensemble: Ensemble, data: Description, sett
     modules = []
     for place, one in enumerate(members):
         own, name = replace(settings, seed=one.seed), f"member_{place}"
-        module = TrainTeacher(own.seeded(fresh, _manifest(one.model, data)), one.fit)
+        module = TrainTeacher(own.seeded(fresh, Manifest.of(one.model, data)), one.fit)
         fit_once(module, paths.prepared, one.fit, own, tracker=Under(tracker, name), name=name)
         modules.append(module)
     validation = load_split(paths.prepared, "validation")
@@ -99,19 +95,12 @@ def _together(members: list[Member], ensemble: Ensemble, data: Description, sett
         "average": ensemble.average,
         "weights": [weights[place] for place in counting],
     }
-    manifest = _manifest(spec, data)
+    manifest = Manifest.of(spec, data)
     whole = fresh(manifest)
     for member, place in zip(whole.get_submodule("network.members").children(), counting, strict=True):
         member.load_state_dict(modules[place].model.get_submodule("network").state_dict())
     told = [
-        {
-            "seed": one.seed,
-            "model": one.model,
-            "weight": weight,
-            "val/accuracy": accuracy(module.model, validation),
-            "size/params": sum(p.numel() for p in module.model.parameters()),
-            "curve": [[row.train_loss, row.val_loss, row.val_accuracy] for row in module.history],
-        }
+        {"seed": one.seed, "model": one.model, "weight": weight, **told_of(module, validation)}
         for one, weight, module in zip(members, weights, modules, strict=True)
     ]
     made = Trained("teacher", manifest, whole.eval(), _mean_curve([module.history for module in modules]))
