@@ -288,7 +288,9 @@ def shortened(fit: Mapping[str, Any], epochs: int | None) -> dict[str, Any]:
     return {**fit, **({} if epochs is None else {"epochs": epochs})}
 
 
-Records = dict[str, dict[int, dict[str, Any]]]
+Record = dict[str, Any]
+Records = dict[str, dict[int, Record]]
+"""By name and seed."""
 
 
 def by_name(values: Mapping[str, Any]) -> Records:

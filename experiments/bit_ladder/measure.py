@@ -20,7 +20,7 @@ from torch import nn
 
 from experiments.bit_ladder import tables
 from experiments.bit_ladder.tables import RUNGS, WAYS
-from experiments.lab import Lab, Network, command, prepared, shortened
+from experiments.lab import Lab, Network, command, packed, prepared, shortened
 from slimline.artifacts import Manifest, save
 from slimline.core.double import double
 from slimline.core.quantized import settled
@@ -183,7 +183,13 @@ def written(lab: Lab, task: Task, model: nn.Module, form: str, record: Mapping[s
     }
     wrong = lab.wrong(answers["test"], "test")
     accuracy = float(np.mean(answers["validation"].argmax(1) == lab.labels("validation")))
-    return {"runtime": run.runtime, "validation_accuracy": accuracy, "errors": len(wrong), "wrong": wrong, **sizes}, run
+    return {
+        "runtime": run.runtime,
+        "validation_accuracy": accuracy,
+        "errors": len(wrong),
+        "wrong": packed(wrong, lab.data.counts["test"]),
+        **sizes,
+    }, run
 
 
 def latencies(lab: Lab, runs: Mapping[str, Deployed]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.lab import by_name, made, pooled
+from experiments.lab import Records, by_name, made, pooled
 from slimline.quantization.bits import Bits
 from slimline.report.drawing import color, marker, png
 from slimline.report.record import between, markdown
@@ -22,8 +22,6 @@ WAYS = ("calibrated", "trained", "taught")
 PAIRS = (("trained", "calibrated"), ("taught", "calibrated"), ("taught", "trained"))
 BATCHES = ("batch_1", "batch_64")
 CONFIDENCE = 0.95
-
-Records = dict[str, dict[int, dict[str, Any]]]
 
 
 def sources(values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -135,8 +135,7 @@ def pruned_by(lab: Lab, cell: Cell, seed: int, dense: Network, epochs: int | Non
         "fit": shortened(fit, epochs),
     }
     params = Prune.model_validate_json(json.dumps(block))
-    data = lab.data
-    manifest = artifacts.Manifest(architecture=NETWORK, input_shape=data.input_shape, mean=data.mean, std=data.std, classes=data.classes)
+    manifest = artifacts.Manifest.of(NETWORK, lab.data)
     paths = workspace(lab, seed, manifest, dense.model)
     name = f"{cell.name}-{seed}".replace(" ", "-").replace("/", "-")
     place = Place(paths.scratch / name, key(json.dumps([block, dense.identity]), lab.hardware, ALONE), lab.hardware.checkpoint_seconds)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from experiments.lab import by_name, made, pooled, unpacked
+from experiments.lab import Record, Records, by_name, made, pooled, unpacked
 from slimline.evaluation.statistics import Comparison
 from slimline.report.drawing import LINES, color, marker, png
 from slimline.report.record import between, markdown
@@ -38,9 +38,6 @@ FAMILY = 0.95
 """How sure all claims of a table are together."""
 ROUNDS = 60
 BATCHES = (1, 64)
-
-Record = dict[str, Any]
-Records = dict[str, dict[int, Record]]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from experiments.lab import by_name, made, unpacked
+from experiments.lab import Records, by_name, made, unpacked
 from slimline.report.record import between, markdown
 
 HERE = Path(__file__).resolve().parent
@@ -19,8 +19,6 @@ ENSEMBLE = "soft_hard, ensemble"
 """The loss soft_hard under the teachers of all seeds at once."""
 FAMILY, POWER = 0.95, 0.8
 """How sure all claims of a table are together, and how likely the smallest detectable difference would have been seen."""
-
-Records = dict[str, dict[int, dict[str, Any]]]
 
 
 def named(pair: str, loss: str) -> str:
