@@ -1,11 +1,29 @@
 """Plugins by name: the signature is the schema."""
 
+import importlib
+import re
+from pathlib import Path
+
 import pytest
 
 from slimline.errors import SlimlineError
 from slimline.registry import bind, build, complete, find, parameters_of
 
+ROOT = Path(__file__).parents[2]
+SOURCES = ROOT / "src"
+TABLES = [
+    f"{'.'.join(path.relative_to(SOURCES).with_suffix('').parts).removesuffix('.__init__')}:{name}"
+    for path in sorted(SOURCES.rglob("*.py"))
+    for name in re.findall(r"^([A-Z]+): Table = ", path.read_text(), re.MULTILINE)
+]
 TABLE = {"method": "tiny:method", "other": "tiny:Plain", "untyped": "tiny:untyped"}
+
+
+@pytest.mark.parametrize("place", TABLES)
+def test_the_page_on_plugins_has_every_entry_of_every_table_in_its_order(place) -> None:
+    module, _, name = place.partition(":")
+    table = getattr(importlib.import_module(module), name)
+    assert ", ".join(f"`{entry}`" for entry in table) in (ROOT / "docs" / "plugins.md").read_text()
 
 
 def test_an_unknown_name_is_refused_with_the_choices_and_the_nearest() -> None:
