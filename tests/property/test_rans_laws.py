@@ -52,6 +52,12 @@ def test_frequencies_keep_every_symbol_that_occurs_and_no_other(size, seed) -> N
     assert int(table.sum()) == 1 << rans.PRECISION
 
 
+def test_what_rare_symbols_get_too_much_is_taken_where_it_costs_least() -> None:
+    table = rans.frequencies(np.array([90, 10**6, 90, *[1] * 60]))
+    assert table[[0, 2]].tolist() == [2, 2], "a bit more for each of the 90"
+    assert table[3:].tolist() == [1] * 60
+
+
 @pytest.mark.parametrize("change", ["cut", "longer", "odd", "empty", "altered"])
 def test_a_stream_that_does_not_fit_is_refused(change) -> None:
     symbols = np.arange(1000) % 7

@@ -37,8 +37,9 @@ def frequencies(counts: Integer[np.ndarray, " symbols"]) -> Table:
     while (missing := (1 << PRECISION) - int(table.sum())) != 0:
         sign = 1 if missing > 0 else -1
         with np.errstate(divide="ignore", invalid="ignore"):
-            gain = np.where((counts > 0) & (table + sign > 0), counts * sign * np.log2((table + sign) / table), -np.inf)
-        best = np.argsort(-gain, kind="stable")[: min(abs(missing), int(np.isfinite(gain).sum()))]
+            gain = np.where((counts > 0) & (table + sign > 0), counts * np.log2((table + sign) / table), -np.inf)  # bits
+        # Many gain at once; losses differ too much for that: from 2 to 1 a symbol costs one bit more each time.
+        best = np.argsort(-gain, kind="stable")[: min(missing, int((counts > 0).sum())) if missing > 0 else 1]
         table[best] += sign
     return table.astype(np.uint16)
 
