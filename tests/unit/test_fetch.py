@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from slimline.cli import WELL_KNOWN, main
+from slimline.cli import main
+from slimline.commands.fetch import WELL_KNOWN
 from slimline.data import fetch as module
 from slimline.data.fetch import CIFAR10, DATASETS, Arrays, Dataset, File, Files, cifar10_arrays, datasets, fetch
 from slimline.data.sources import SOURCES

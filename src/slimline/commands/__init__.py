@@ -1,0 +1,6 @@
+"""The commands of `slimline`, a file each: `declare(commands)` adds its parser, whose `run(paths, given)` does the work.
+
+Their modules import nothing that takes long: what a command needs, it imports when it runs.
+"""
+
+COMMANDS = ("check", "repro", "plan", "show", "predict", "bits", "sensitivity", "fetch", "data")
