@@ -14,6 +14,7 @@ from slimline.report.numbers import count, label, milliseconds, percent, points,
 from slimline.report.rendering import render
 from slimline.report.robustness import NOT_SHOWN, attacked, less_robust, masked, verdict
 from slimline.report.robustness import curves as robustness_curves
+from slimline.report.shown import Shown
 from slimline.report.tables import comparisons_table, models_table
 from slimline.report.words import (
     SHIPPED,
@@ -36,15 +37,6 @@ TAUGHT, ALONE = "student", "student_alone"
 
 MOST_CLASSES = 16
 """Classes of a confusion matrix that still fit a figure."""
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A figure: its drawing, what it shows for who cannot see it, and its caption."""
-
-    svg: Markup
-    alt: str
-    caption: str
 
 
 @dataclass(frozen=True)
