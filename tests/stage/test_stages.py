@@ -187,7 +187,12 @@ def test_evaluation_reports_what_the_exported_files_answer_on_the_test_split(cha
         assert card["errors"] == len(images) - right
         assert card["accuracy_low"] < card["accuracy"] <= card["accuracy_high"]
         assert card["packed_bytes"] == chain.paths.model(name).packed.stat().st_size
+        assert sum(row["right"] for row in card["per_class"]) == right
     assert scorecard["data"]["test"] == len(images)
+    # The numbers of images that a reader is shown are those of the prepared split.
+    for row in scorecard["disagreements"]["shown"]:
+        assert row["actual"] == images.labels[row["image"]]
+        assert row["answers"]["quantized"]["predicted"] == logits[row["image"]].argmax()
 
 
 def test_attacks_meet_every_model_on_the_same_images_and_leave_their_curves(chain: Chain) -> None:

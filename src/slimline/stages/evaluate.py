@@ -27,7 +27,7 @@ from slimline.evaluation.distillation import effect
 from slimline.evaluation.latency import latency
 from slimline.evaluation.one_bit import beside, reads_signs
 from slimline.evaluation.robustness import Arena, Robustness, card, subset, under_attack
-from slimline.evaluation.scorecard import Answers, confusion, score
+from slimline.evaluation.scorecard import Answers, agreement, confusion, disagreements, score
 from slimline.evaluation.statistics import compare, compared
 from slimline.export.runtime import Deployed, deployed
 from slimline.files import write_csv, write_json, write_text
@@ -127,12 +127,15 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
         by_split[split], rebuilt = module.answers(world)
     if not world.first:
         return Made((), {}, {})
+    tested = {name: by_split["test"][name] for name in MODELS}
+    about = {"name": name_of(paths.origin), "classes": len(data.classes), "class_names": data.classes, **data.counts, "digest": data.digest}
     scorecard: dict[str, Any] = {
-        "data": {"name": name_of(paths.origin), "classes": len(data.classes), **data.counts, "digest": data.digest},
+        "data": about,
         "models": {
             name: {
-                **score(by_split["validation"][name], by_split["test"][name], params.confidence),
-                "export_agreement": float((by_split["test"][name].predicted == rebuilt[name].predicted).mean()),
+                **score(by_split["validation"][name], tested[name], params.confidence),
+                **({} if name == REFERENCE else agreement(tested[name], tested[REFERENCE], params.confidence)),
+                "export_agreement": float((tested[name].predicted == rebuilt[name].predicted).mean()),
                 **asdict(measure(one.rebuilt, one.manifest.input_shape)),
                 "packed_bytes": one.files.packed.stat().st_size,
                 "onnx_bytes": one.files.onnx.stat().st_size,
@@ -141,9 +144,9 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
             if name in MODELS
         },
         "comparisons": {
-            f"{first}_vs_{second}": asdict(compare(by_split["test"][first].right, by_split["test"][second].right, params.confidence))
-            for first, second in COMPARED
+            f"{first}_vs_{second}": asdict(compare(tested[first].right, tested[second].right, params.confidence)) for first, second in COMPARED
         },
+        "disagreements": disagreements(tested, REFERENCE, "quantized"),
         "distillation": _distillation(by_split, repeats, settings.seed, params.confidence),
         "quantization": _quantization(paths, data, params.confidence),
     }
@@ -162,7 +165,7 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     # What ONNX Runtime cannot run is timed on torch, and labelled so.
     timings["runtimes"] = {name: run.runtime for name, run in timed.items()}
     timings["one_bit"] = _one_bit(candidates["quantized"], candidates["pruned"], paths, images, params)
-    confusions = {name: confusion(by_split["test"][name]) for name in MODELS}
+    confusions = {name: confusion(tested[name]) for name in MODELS}
     summary = _summary(scorecard["models"])
 
     write_json(paths.scorecard, scorecard)
@@ -172,7 +175,7 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     columns = ("packed_bytes", "accuracy")
     write_csv(paths.tradeoff, [{"model": name} | {key: card[key] for key in columns} for name, card in cards.items()], ["model", *columns])
     write_csv(paths.robustness, robustness_table(scorecard), ["budget", *MODELS])
-    quantized = by_split["test"]["quantized"]
+    quantized = tested["quantized"]
     pairs = zip(quantized.labels, quantized.predicted, strict=True)
     write_csv(paths.confusion, [{"actual": data.classes[a], "predicted": data.classes[p]} for a, p in pairs], ["actual", "predicted"])
     curves = {name: paths.curve(name) for name in MODELS}
@@ -271,6 +274,7 @@ def _shared_names(card: dict[str, Any]) -> dict[str, float]:
     return {
         "val/accuracy": card["validation_accuracy"],
         "test/accuracy": card["accuracy"],
+        "test/nll": card["nll"],
         "test/ece": card["ece"],
         "size/params": card["params"],
         "size/nonzero_params": card["nonzero_params"],
