@@ -162,6 +162,16 @@ SLIPS = {
         "weights: {codebook: {name: k_means}, learn: {name: lsq}, bits: 8,",
         "quantize.weights: a codebook is trained itself and has no scale; make learn null",
     ),
+    "a codebook of floats": (
+        "weights: {bits: 8,",
+        "weights: {codebook: {name: k_means}, bits: 16,",
+        "quantize.weights: a codebook is for codes of 2 to 8 bits, and none are asked for",
+    ),
+    "a learned scale of floats": (
+        "activations: {bits: 8,",
+        "activations: {learn: {name: pact}, bits: bf16, exceptions: {'*': 32},",
+        "quantize.activations: learn moves the scales of integers, of 2 to 8 bits, and none are asked for",
+    ),
     "impossible bits of one layer": (
         "weights: {bits: 8,",
         "weights: {exceptions: {'*.stem': 0}, bits: 8,",

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from slimline.params.base import Block, named, plugin
+from slimline.params.base import Block, made, plugin
 from slimline.params.fit import Fit, no_smoothing_under_a_teacher
 
 Width = Literal[64, 32, 16, "bf16", "e4m3", "e5m2", 8, 7, 6, 5, 4, 3, 2, 1]
@@ -33,6 +33,17 @@ class Grid(Block):
         """All that occur."""
         return (self.bits, *self.exceptions.values())
 
+    @property
+    def integers(self) -> bool:
+        """Whether any are integers."""
+        return any(width in range(2, 9) for width in self.widths)
+
+    @model_validator(mode="after")
+    def scales_where_there_are_any(self) -> "Grid":
+        if self.learn is not None and not self.integers:
+            raise ValueError("learn moves the scales of integers, of 2 to 8 bits, and none are asked for; make it null")
+        return self
+
 
 class Weights(Grid):
     """
@@ -51,6 +62,8 @@ class Weights(Grid):
     def one_kind_of_integers(self) -> "Weights":
         if self.codebook is not None and self.learn is not None:
             raise ValueError("a codebook is trained itself and has no scale; make learn null")
+        if self.codebook is not None and not self.integers:
+            raise ValueError("a codebook is for codes of 2 to 8 bits, and none are asked for; make it null")
         if (1 in self.widths) is (self.binary is None):
             raise ValueError("weights of 1 bit and binary go together: name one of quantization's BINARY for them, or make it null without them")
         return self
@@ -102,7 +115,7 @@ class Quantize(Block):
             return self
         if bits not in (1, 32) or self.activations.exceptions:
             raise ValueError("with weights of 1 bit activations have 1 bit (where such layers read them) or 32, without exceptions")
-        inputs = named("slimline.quantization:BINARY", spec)(**{key: value for key, value in spec.items() if key != "name"}).inputs
+        inputs = made("slimline.quantization:BINARY", spec).inputs
         if inputs is not None and inputs is not (bits == 1):
             raise ValueError(f"weights.binary is {spec['name']}, which needs activations.bits {1 if inputs else 32}, and found {bits}")
         return self
