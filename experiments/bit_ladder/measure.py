@@ -39,11 +39,11 @@ from slimline.paths import ModelFolder
 from slimline.quantization.bits import Bits, Choice
 from slimline.quantization.calibrate import calibrated, plan
 from slimline.quantization.learning import learnable
-from slimline.runtime.classifier import Classifier
 from slimline.runtime.fit import fit
 from slimline.runtime.objectives import LabelsAlone
 from slimline.runtime.settings import Settings
 from slimline.runtime.world import ALONE
+from slimline.stages.quantize import Quantize
 from slimline.tracking.memory import MemoryTracker
 
 HERE = Path(__file__).resolve().parent
@@ -114,17 +114,6 @@ TASKS: dict[str, Task] = {
 }
 
 
-class Tuned(Classifier):
-    """Training on grids: batch norms that were not folded keep their statistics."""
-
-    def train(self, mode: bool = True) -> "Tuned":
-        super().train(mode)
-        for module in self.model.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
-
-
 def measure(archive: Path, home: Path, seeds: int, epochs: int | None) -> None:
     task = TASKS[archive.name]
     lab = Lab(home, data(task, archive, home), task.source)
@@ -164,7 +153,7 @@ def on_rung(lab: Lab, bits: Bits, way: str, student: Network, teacher: Network, 
         learnable(graph, shape, weights={"name": "lsq"}, activations={"name": "lsq"})
     params = Fit.model_validate_json(json.dumps(tune))
     objective = Taught(graph, teacher.model, LOSS, shape) if way == "taught" else LabelsAlone(params.label_smoothing)
-    module = Tuned(graph, params, objective)
+    module = Quantize(graph, params, lambda *_: objective)
     fit(module, lab.prepared, params, Settings(seed, lab.hardware, ALONE), tracker=MemoryTracker(), name=f"{bits} {way}")
     return settled(module.model).eval(), ("quantized", record)
 
