@@ -45,6 +45,9 @@ def cases() -> list:  # type: ignore[type-arg]
     return found
 
 
+EVERY = pytest.mark.parametrize(("name", "criterion", "granularity"), cases())
+
+
 def left(model: nn.Module) -> dict[str, Tensor]:
     """What a cut has left of each layer: its mask, or its shape."""
     masks = {name: layer.mask for name, layer in masked_layers(model).items()}
@@ -65,7 +68,7 @@ def cut(plan: Plan, model: nn.Module, fraction: float) -> tuple[int, nn.Module]:
     return count, plan.cut(count)(model)
 
 
-@pytest.mark.parametrize(("name", "criterion", "granularity"), cases())
+@EVERY
 def test_counts_are_exact_cuts_are_nested_and_the_same_cut_again_is_none(name: str, criterion: str, granularity: str, images: Tensor) -> None:
     model = tiny.trained(name)
     whole, before = model(images), left(model)
@@ -93,7 +96,7 @@ def test_counts_are_exact_cuts_are_nested_and_the_same_cut_again_is_none(name: s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "criterion", "granularity"), cases())
+@EVERY
 def test_a_pruned_model_comes_back_from_its_files_the_same_and_its_onnx_file_agrees(
     name: str, criterion: str, granularity: str, images: Tensor, tmp_path: Path
 ) -> None:

@@ -29,7 +29,7 @@ def on_grids(name: str, bits: int, images: torch.Tensor, **choices: Choice):  # 
     return record, calibrated(model, record, [images], **MIN_MAX).eval()
 
 
-@pytest.mark.parametrize("bits", [8, 4, 2])
+@pytest.mark.parametrize("bits", [8, pytest.param(4, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("name", tiny.shared(tiny.ZOO))
 def test_integers_compute_what_was_trained(name, bits, images) -> None:
     _, network = on_grids(name, bits, images)

@@ -23,9 +23,7 @@ def built(spec, channels: int = 1, size: int = 8, classes: int = 3) -> nn.Module
 
 
 @ZOO
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("size", [8, 28])
-@pytest.mark.parametrize("classes", [2, 11])
+@pytest.mark.parametrize(("channels", "size", "classes"), [(1, 28, 2), (3, 8, 11)])
 def test_a_network_gives_one_logit_a_class_for_any_channels_size_and_batch(name, channels, size, classes) -> None:
     model = built(tiny.model_spec(name), channels, size, classes).eval()
     for batch in (1, 5):
