@@ -13,6 +13,9 @@ COPY requirements.lock pyproject.toml Makefile ./
 ARG PIP_EXTRA_INDEX_URL
 RUN python -m venv .venv && .venv/bin/pip install --no-cache-dir --disable-pip-version-check -r requirements.lock
 
+# Compiled loops of networks of one bit stay with the volume, also where all else can only be read.
+ENV NUMBA_CACHE_DIR=/opt/slimline/.slimline/numba
+
 COPY . .
 RUN .venv/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --editable . \
  && touch .venv/installed \

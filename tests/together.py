@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from slimline.core.batch import Batch
+from slimline.core.binary import binary, learn
 from slimline.core.masked import Mask, copy_masked
 from slimline.core.objective import Network, Objective
 from slimline.distillation.taught import Taught
@@ -141,6 +142,16 @@ def half_pruned(input_shape: tuple[int, int, int], classes: int) -> nn.Module:
     model = Plain(input_shape, classes)
     every_second = {name: torch.arange(layer.weight.numel()).reshape(layer.weight.shape) % 2 == 0 for name, layer in prunable(model).items()}
     return copy_masked(model, {name: Mask(kept) for name, kept in every_second.items()})
+
+
+def signed(input_shape: tuple[int, int, int], classes: int, *, draws: bool = False) -> nn.Module:
+    """`Normed` whose layers have weights of ±1, with scaling factors, and read ±1 but for the first."""
+    model = Normed(input_shape, classes)
+    layers = [name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    signs = [name for name, layer in model.named_modules() if isinstance(layer, nn.ReLU)][: len(layers) - 2]
+    binary(model, {"layers": {name: {"inputs": 0 < place < 3, "scaled": True} for place, name in enumerate(layers)}, "signs": signs})
+    learn(model, draws=draws)
+    return model
 
 
 class Stopping(Objective):

@@ -173,3 +173,26 @@ def test_longer_periods_leave_the_synchronous_course_and_still_end_alike_everywh
     )
     assert two.curves[0] == two.curves[1] != alone.curves[0]
     assert all(torch.equal(two.states[0][name], two.states[1][name]) for name in two.states[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", [{"name": "ddp"}, {"name": "fsdp"}, {"name": "pipeline"}], ids=lambda way: way["name"])
+def test_signs_are_trained_by_two_processes_as_by_one_and_latent_weights_stay_within_one(way: dict[str, Any], prepared: Path, tmp_path: Path) -> None:
+    fit, model = together.STEADY | {"optimizer": {"name": "sgd", "lr": 0.5}}, {"name": "together:signed"}
+    one = together.train(tmp_path / "one", prepared, 1, model=model, fit=fit)
+    two = together.train(tmp_path / "two", prepared, 2, model=model, fit=fit, hardware={"strategy": way})
+    np.testing.assert_allclose(two.curves[0], one.curves[0], rtol=1e-9)
+    for name, tensor in two.states[0].items():
+        torch.testing.assert_close(tensor, one.states[0][name], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("synchrony", [{"name": "local_sgd", "period": 3}, {"name": "asynchronous"}], ids=lambda synchrony: synchrony["name"])
+def test_drawn_signs_are_trained_in_every_synchrony(synchrony: dict[str, Any], prepared: Path, tmp_path: Path) -> None:
+    fit = together.STEADY | {"optimizer": {"name": "sgd", "lr": 0.5}, "synchrony": synchrony}
+    two = together.train(tmp_path, prepared, 2, model={"name": "together:signed", "draws": True}, fit=fit)
+    assert two.curves[0] == two.curves[1]
+    for name, tensor in two.states[0].items():
+        assert torch.equal(tensor, two.states[1][name])
+        if name.endswith(("0.weight", "2.weight")) and tensor.ndim == 4:
+            assert float(tensor.abs().max()) <= 1.0, name

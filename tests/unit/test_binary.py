@@ -102,7 +102,7 @@ def test_latent_weights_are_brought_back_to_one() -> None:
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[-1.5, 0.25, 7.0]]))
         layer.bias.fill_(3.0)
-    clip_latent([layer])
+    clip_latent([layer.weight])
     assert layer.weight.tolist() == [[-1.0, 0.25, 1.0]]
     assert layer.bias.item() == 3.0
 

@@ -378,3 +378,19 @@ def test_every_colour_stands_out_on_light_and_on_dark(color, background):
 )
 def test_numbers_are_rounded_to_what_a_reader_needs(text, expected):
     assert text == expected
+
+
+def test_a_network_of_one_bit_is_set_beside_real_numbers_and_8_bits(html, scorecard, latency, confusions, curves) -> None:
+    assert "one-bit" not in html
+    ways = ("fp32", "int8", "binary", "xnor")
+    told = {"images": 100, "agreement": 1.0, "binary_weights": 20_001, "onnx_bytes": {"fp32": 88_000, "int8": 30_000, "binary": 31_000}}
+    told["models"] = {way: {"batch_1": {"p50_ms": 8.0 / (place + 1), "p95_ms": 9.0}} for place, way in enumerate(ways)}
+    for other, at in (("fp32", 4.0), ("int8", 0.5)):
+        told[f"ratios_to_{other}"] = {way: {"batch_1": {"speed_up": at, "low": at - 0.1, "high": at + 0.1}} for way in ways if way != other}
+    page_of_bits = page(scorecard, latency | {"one_bit": told}, confusions, curves, CLASSES, confidence=0.95)
+    summary = "4.00× the speed of real numbers at batch 1 (faster); 0.50× the speed of 8 bits at batch 1 (slower)."
+    packed_bytes = size(scorecard["models"]["quantized"]["packed_bytes"])
+    row = f'<th scope="row">packed bits</th><td>{packed_bytes}</td><td>2.00</td><td>4.00× (3.90 to 4.10)</td><td>0.50× (0.40 to 0.60)</td>'
+    for said in (summary, row, "20,001 weights of ±1 take 2.50 kB", "On 100.0\u202f% of the 100 test images", "in brackets the 95\u202f% interval"):
+        assert said in page_of_bits
+    assert page(scorecard, latency | {"one_bit": None}, confusions, curves, CLASSES, confidence=0.95) == html

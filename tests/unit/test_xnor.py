@@ -153,6 +153,28 @@ def test_nowhere_to_write_means_compiling_anew(tmp_path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "environment", "told"),
+    [
+        ("", {"NUMBA_DISABLE_JIT": "1"}, "packed bits run on compiled loops, and NUMBA_DISABLE_JIT forbids them; unset it"),
+        (
+            "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))",
+            {},
+            "cannot be compiled ([Errno 27] File too large); set NUMBA_CACHE_DIR",
+        ),
+    ],
+)
+def test_where_nothing_can_be_compiled_or_kept_a_line_says_what_to_do(before: str, environment: dict[str, str], told: str, tmp_path) -> None:
+    program = f"import numpy as np\nfrom slimline.core import xnor\n{before}\nxnor.pack(np.ones(9, np.float32))"
+    surroundings = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), **environment}
+    done = subprocess.run([sys.executable, "-c", program], env=surroundings, capture_output=True, text=True, check=False)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("slimline.errors.SlimlineError: ")
+    assert told in last
+    assert last.endswith("take runtime torch or onnxruntime")
+
+
 def test_the_same_source_becomes_neon_on_arm() -> None:
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()

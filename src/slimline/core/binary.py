@@ -219,10 +219,10 @@ def learn(model: nn.Module, *, draws: bool = False) -> None:
 
 
 @torch.no_grad()
-def clip_latent(layers: Iterable[BinaryLayer]) -> None:
+def clip_latent(weights: Iterable[Tensor]) -> None:
     """Bring latent weights back into [-1, 1]: beyond, they could hardly change their sign (BinaryConnect, section 2.4)."""
-    for layer in layers:
-        layer.weight.clamp_(-REACH, REACH)
+    for weight in weights:
+        weight.clamp_(-REACH, REACH)
 
 
 @torch.no_grad()

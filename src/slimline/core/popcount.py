@@ -5,8 +5,9 @@ on NEON and shuffles or `popcnt` on what has neither. It holds a tile of rows ×
 loaded once for all rows of the tile, a word of activations once for all its columns. Weights are laid out in panels of 16 columns, one
 word of each column beside the other, so that a lane counts for one column, nothing is summed across lanes, and no length is wasted.
 
-Everything here takes addresses and trusts its caller (`core.xnor`), which checks shapes. Compiled code is kept beside this file or, where
-that cannot be written, in numba's own folder (`NUMBA_CACHE_DIR`); where neither can be, each process compiles anew, which takes seconds.
+Everything here takes addresses and trusts its caller (`core.xnor`), which checks shapes. Compiled code is kept in the folder that
+`NUMBA_CACHE_DIR` names, else beside this file, else in the user's own cache (~/.cache/numba); where none can be written, each process
+compiles anew, which takes seconds. It is of one kind of processor, which numba looks at before it takes it.
 """
 
 import functools
@@ -21,7 +22,10 @@ import numba
 import numpy as np
 from llvmlite import binding, ir
 from numba.core import cgutils, types
+from numba.core.errors import NumbaError
 from numba.extending import intrinsic
+
+from slimline.errors import SlimlineError
 
 WORD = 64
 COLUMNS = 16
@@ -51,15 +55,35 @@ def tile_of(present: frozenset[str], machine: str) -> tuple[int, int]:
     return (1, 1) if "popcnt" in present else (2, 1)
 
 
+ELSEWHERE = "take runtime torch or onnxruntime"
+
 LANES, ROWS = tile_of(features(), platform.machine())
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function` compiled at its first call, without Python's lock, and kept on disk where there is a place."""
+    """`function` compiled at its first call, without Python's lock, and kept on disk where there is a place.
+
+    Raises:
+        SlimlineError: when it is called, where nothing can be compiled.
+    """
     try:
-        return numba.njit(function, nogil=True, cache=True)
+        made = numba.njit(function, nogil=True, cache=True)
     except RuntimeError:  # numba found no folder that it may write
-        return numba.njit(function, nogil=True)
+        made = numba.njit(function, nogil=True)
+
+    @functools.wraps(function)
+    def run(*arguments: Any) -> Any:
+        if numba.config.DISABLE_JIT:
+            raise SlimlineError(f"packed bits run on compiled loops, and NUMBA_DISABLE_JIT forbids them; unset it, or {ELSEWHERE}")
+        try:
+            return made(*arguments)
+        except (OSError, NumbaError) as error:  # a disk that is full, a file that is not ours; a numba that knows no such code
+            reason = str(error).partition("\n")[0]
+            raise SlimlineError(
+                f"the loops for packed bits cannot be compiled ({reason}); set NUMBA_CACHE_DIR to a folder that can be written, or {ELSEWHERE}"
+            ) from error
+
+    return run
 
 
 _INT64, _INT32, _INT8, _FLOAT = ir.IntType(64), ir.IntType(32), ir.IntType(8), ir.FloatType()

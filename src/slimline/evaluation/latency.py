@@ -59,29 +59,32 @@ def latency(
     warm_up: int,
     threads: int,
     confidence: float,
+    further: Sequence[str] = (),
 ) -> dict[str, Any]:
     """`metrics/latency.json`: every model at every batch size, and ratios to `reference`.
 
     Args:
         models: by name, taking float32 images in [0, 1].
         images: at least one; repeated where a batch needs more.
+        further: models that have ratios to them too, of the same rounds.
     """
     by_model: dict[str, Any] = {name: {} for name in models}
-    ratios: dict[str, Any] = {name: {} for name in models if name != reference}
+    ratios: dict[str, Any] = {f"ratios_to_{one}": {name: {} for name in models if name != one} for one in (reference, *further)}
     for size in batch_sizes:
         batch = np.resize(images, (size, *images.shape[1:]))
         seconds = measure(models, batch, rounds=rounds, warm_up=warm_up)
         for name in models:
             by_model[name][f"batch_{size}"] = summarize(seconds[name])
-        for name in ratios:
-            ratios[name][f"batch_{size}"] = speed_up(seconds[reference], seconds[name], confidence)
+        for one in (reference, *further):
+            for name, found in ratios[f"ratios_to_{one}"].items():
+                found[f"batch_{size}"] = speed_up(seconds[one], seconds[name], confidence)
     return {
         "machine": machine(),
         "runtime": f"onnxruntime {onnxruntime.__version__}",
         "threads": threads,
         "rounds": rounds,
         "models": by_model,
-        f"ratios_to_{reference}": ratios,
+        **ratios,
     }
 
 

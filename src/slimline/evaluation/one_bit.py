@@ -37,7 +37,9 @@ def beside(
     warm_up: int,
     confidence: float,
 ) -> dict[str, Any]:
-    """Latencies as in `evaluation.latency`, ratios to fp32, and on how many of `batches` bits and torch predict the same class.
+    """Latencies as in `evaluation.latency`, ratios to fp32 and to 8 bits, bytes, and on how many of `batches` bits and torch agree on the class.
+
+    `onnx_bytes` are of the three files that ONNX Runtime runs; `binary_weights` are ±1, a bit each in the packed file.
 
     Args:
         model: the binary network, of which `onnx` is the exported file.
@@ -48,16 +50,28 @@ def beside(
     """
     bits = XnorModel(model, input_shape, threads=threads)
     grids = calibrated(twin, plan(twin, input_shape), [torch.from_numpy(images)], weights=MIN_MAX, activations=MIN_MAX)
-    models = {
-        "fp32": OnnxModel(to_onnx(twin, input_shape, {}), threads=threads),
-        "int8": OnnxModel(to_onnx(grids, input_shape, {}), threads=threads),
-        "binary": OnnxModel(onnx, threads=threads),
-        "xnor": bits,
-    }
+    files = {"fp32": to_onnx(twin, input_shape, {}), "int8": to_onnx(grids, input_shape, {}), "binary": onnx.read_bytes()}
+    models = {**{name: OnnxModel(file, threads=threads) for name, file in files.items()}, "xnor": bits}
     same = count = 0
     with torch.inference_mode():
         for batch in batches:
             same += int((bits(batch).argmax(1) == model(torch.from_numpy(batch)).argmax(1).numpy()).sum())
             count += len(batch)
-    timed = latency(models, images, reference="fp32", batch_sizes=batch_sizes, rounds=rounds, warm_up=warm_up, threads=threads, confidence=confidence)
-    return {"images": count, "agreement": same / count, **{key: timed[key] for key in ("models", "ratios_to_fp32")}}
+    timed = latency(
+        models,
+        images,
+        reference="fp32",
+        further=["int8"],
+        batch_sizes=batch_sizes,
+        rounds=rounds,
+        warm_up=warm_up,
+        threads=threads,
+        confidence=confidence,
+    )
+    return {
+        "images": count,
+        "agreement": same / count,
+        "onnx_bytes": {name: len(file) for name, file in files.items()},
+        "binary_weights": sum(layer.weight.numel() for layer in binary_layers(model).values()),
+        **{key: timed[key] for key in ("models", "ratios_to_fp32", "ratios_to_int8")},
+    }

@@ -8,7 +8,7 @@ from jaxtyping import Int
 from markupsafe import Markup
 from numpy import ndarray
 
-from slimline.report import figures
+from slimline.report import figures, one_bit
 from slimline.report.curves import Curve, read, read_all, steps_to
 from slimline.report.numbers import count, label, milliseconds, percent, points, size, times
 from slimline.report.rendering import render
@@ -87,6 +87,7 @@ def page(
         models=list(scorecard["models"]),
         rows=models_table(scorecard, latency),
         compared=comparisons_table(scorecard),
+        one_bit=one_bit.section(scorecard, latency, level),
         groups={
             "Size and accuracy": [_tradeoff(scorecard, level)],
             "Speed": _latencies(latency),

@@ -79,7 +79,7 @@ class Updates:
         self.network = torch.compile(model, dynamic=False) if fit.compile else model
         self.scaler = torch.amp.GradScaler(device.type, enabled=fit.precision == 16)
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        self.latent = [layer for layer in binary_layers(model).values() if layer.latent]
+        self.latent: list[Tensor] = [layer.weight for layer in binary_layers(model).values() if layer.latent]
         self.average = AveragedModel(model, multi_avg_fn=moving_average(fit.ema), use_buffers=True) if fit.ema is not None else None
         self.set_rate()
 

@@ -51,8 +51,14 @@ class Asynchronous(Arrangement):
         host = os.environ["MASTER_ADDR"] if self.world.ranks > self.world.local_ranks else "127.0.0.1"
         meeting: Any = None
         if self.world.first:
+            latent = {id(weight) for weight in updates.latent}
             groups = [
-                Group([tuple(p.shape) for p in group["params"]], group["weight_decay"], rate / self.world.ranks)
+                Group(
+                    [tuple(p.shape) for p in group["params"]],
+                    [id(p) in latent for p in group["params"]],
+                    group["weight_decay"],
+                    rate / self.world.ranks,
+                )
                 for group, rate in zip(updates.optimizer.param_groups, updates.rates, strict=True)
             ]
             meeting = _started_server(host, groups, updates, self.world.ranks)

@@ -25,9 +25,14 @@ PULL, PUSH, WISH, CLAIM, OPEN, STATE, LOAD, REPORT = "pull", "push", "wish", "cl
 
 @dataclass(frozen=True)
 class Group:
-    """Parameters that are decayed alike: their shapes, the decay, the learning rate at its full height."""
+    """Parameters that are decayed alike: their shapes, the decay, the learning rate at its full height.
+
+    Args:
+        latent: which of them are latent weights of binary layers, that are clipped.
+    """
 
     shapes: list[tuple[int, ...]]
+    latent: list[bool]
     weight_decay: float
     rate: float
 
@@ -56,6 +61,8 @@ class Server:
         optimizer = build(OPTIMIZERS, fit.optimizer, settings)
         # It applies gradients that others compute, so any objective without parameters will do.
         self.updates = Updates(self.weights, LabelsAlone(0.0), optimizer, fit.model_copy(update={"compile": False}), updates, torch.device("cpu"))
+        latent = [one for group in groups for one in group.latent]
+        self.updates.latent = [values for values, one in zip(self.weights.values, latent, strict=True) if one]
         self.opened = 0
         self.left: deque[int] = deque()
         self.claimed: set[int] = set()  # and not yet pushed
