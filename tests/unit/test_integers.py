@@ -9,7 +9,9 @@ from torch import nn
 
 import tiny
 from slimline.artifacts import save
+from slimline.core.cost import measure
 from slimline.core.integers import _Codes, _Integers, check_sums, integer_reference
+from slimline.core.masked import Mask, copy_masked
 from slimline.core.normalize import Normalize
 from slimline.core.quantized import QuantizedConv2d, quantized_layers
 from slimline.errors import SlimlineError
@@ -41,6 +43,18 @@ def test_integers_compute_what_was_trained(name, bits, images) -> None:
 def test_integers_with_zero_points_on_both_sides_compute_what_was_trained(images) -> None:
     _, network = on_grids("resnet", 8, images, weights=Choice(8, symmetric=False, per_channel=True))
     assert torch.allclose(integer_reference(network)(images), network(images), atol=0.02)
+
+
+def test_what_a_mask_takes_has_no_say_in_integers_nor_in_what_is_counted(images) -> None:
+    model = tiny.trained("lenet5")
+    masked = copy_masked(model, {"network.hidden": Mask(torch.rand_like(model.network.hidden.weight) < 0.5)})
+    network = calibrated(masked, plan(masked, SHAPE), [images], **MIN_MAX).eval()
+    logits, cost = integer_reference(network)(images), measure(network, SHAPE)
+    layer = quantized_layers(network)["network.hidden"]
+    with torch.no_grad():
+        layer.weight[~layer.mask] = 1.0  # what an optimizer might do
+    assert torch.equal(integer_reference(network)(images), logits)
+    assert measure(network, SHAPE) == cost
 
 
 def test_sums_are_whole_numbers_and_inputs_integers_in_their_range(images) -> None:
