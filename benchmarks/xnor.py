@@ -207,6 +207,12 @@ def product_steps(m: int, n: int, k: int, rounds: int) -> dict[str, float]:
     return {name: float(np.median([timed(way, time.thread_time) for _ in range(3 * rounds)]) * 1000) for name, way in ways.items()}
 
 
+def reading(m: int, n: int, k: int, rounds: int) -> float:
+    """Milliseconds of reading both matrices once, by a sum: what packing them takes at least where caches do not hold them."""
+    a, b = (torch.from_numpy(signs(lines, k)) for lines in (m, n))
+    return float(np.median([timed(lambda: (a.sum(), b.sum()), time.thread_time) for _ in range(3 * rounds)]) * 1000)
+
+
 def convolution_steps(channels: int, size: int, rounds: int) -> dict[str, float]:
     """Likewise of a convolution of an image in fp32."""
     x, weight = signs(1, channels, size, size), signs(channels, channels, 3, 3)
@@ -260,6 +266,7 @@ def main() -> None:
                     way: macs / (ms / 1000) / (limit * hertz * threads) for way, ms in row["ms"].items() if way.startswith("xnor")
                 }
             row["steps_ms"] = STEPS[part](*shape, rounds) if threads == 1 else None
+            row["reading_ms"] = reading(*shape, rounds) if threads == 1 and part == "products" else None
             found[f"{part} {'×'.join(map(str, shape))}"] = row
             show(f"{threads} thread(s), {part} {'×'.join(map(str, shape))}", row)
         for name, shape in NETWORKS.items() if "networks" in chosen.only else ():
@@ -354,7 +361,10 @@ def _steps(run: Mapping[str, Any]) -> str:
             whole = sum(row["steps_ms"].values())
             shares = sorted(row["steps_ms"].items(), key=lambda step: -step[1])
             told = ", ".join(f"{name} {ms / whole:.0%}" for name, ms in shares[:MOST_STEPS])
-            rows.append([what, f"{whole:.3g}", told + (f", {len(shares) - MOST_STEPS} others" if len(shares) > MOST_STEPS else "")])
+            told += f", {len(shares) - MOST_STEPS} others" if len(shares) > MOST_STEPS else ""
+            if row.get("reading_ms"):
+                told += f"; reading both matrices once, by torch's sum, takes {row['reading_ms']:.3g} ms"
+            rows.append([what, f"{whole:.3g}", told])
     return markdown(["where time goes", "ms", "steps, the longest first"], rows) if rows else ""
 
 

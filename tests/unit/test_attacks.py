@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
+from sklearn.datasets import load_digits
 from torch import Tensor
 
 import tiny
@@ -17,8 +18,13 @@ from slimline.attacks.balls import BALLS
 from slimline.attacks.margin import margin
 from slimline.attacks.measures import DISTANCES, distance, unbounded
 from slimline.core.batch import Batch
+from slimline.core.binary import Binarization, binary, clip_latent, learn, settle_binary
 from slimline.core.draws import Draws
 from slimline.errors import SlimlineError
+from slimline.export.xnor import XnorModel
+from slimline.models.network import network
+from slimline.quantization.binarize import binarization, widths
+from slimline.quantization.bits import Choice
 from slimline.quantization.calibrate import calibrated, plan
 from slimline.registry import build
 
@@ -223,3 +229,35 @@ def test_gradients_flow_straight_through_a_quantized_network(bits) -> None:
     assert float(slope(network, batch.images, batch.labels).abs().sum((1, 2, 3)).min()) > 0
     (changed,) = attack("pgd", steps=10, step=0.25)(Victim(network), batch, [0.3], 0)
     assert float((network(changed).argmax(1) != batch.labels).float().mean()) > 0.5
+
+
+def test_a_network_of_one_bit_is_fooled_by_gradients_through_its_signs_and_without_any() -> None:
+    """Its true gradient is zero everywhere; attacks take that which trained it, or ask the network as it runs on packed bits."""
+    shape, data = (1, 8, 8), load_digits()
+    images, labels = torch.tensor(data.images[:600], dtype=torch.float32)[:, None] / 16, torch.tensor(data.target[:600])
+    model = network({"name": "binarynet", "hidden": [64, 64]}, shape, 10, (0.3,), (0.35,))
+    model = binary(model, binarization(model, widths(model, Choice(1)), Binarization(), inputs=True))
+    learn(model)
+    optimizer = torch.optim.Adam(model.parameters(), 0.02)
+    for _ in range(40):
+        optimizer.zero_grad()
+        F.cross_entropy(model(images), labels).backward()
+        optimizer.step()
+        clip_latent(p for name, p in model.named_parameters() if "norm" not in name and p.ndim == 2)
+    settle_binary(model.eval())
+    bits = XnorModel(model, shape, threads=1)
+    victim = Victim(model, lambda images: torch.from_numpy(bits(images.contiguous().numpy())))
+    right = (victim.labels(images) == labels).nonzero().flatten()[:48]
+    assert len(right) == 48
+    batch = Batch(images[right], labels[right], torch.arange(48))
+    assert float(slope(model, batch.images, batch.labels).abs().sum((1, 2, 3)).min()) > 0
+
+    def fooled(name: str, **parameters: object) -> float:
+        (changed,) = attack(name, **parameters)(victim, batch, [0.25], 0)
+        assert float((changed - batch.images).abs().max()) <= 0.25 + 1e-6
+        return float((victim.labels(changed) != batch.labels).float().mean())
+
+    by_chance = float((victim.labels((batch.images + 0.25 * torch.randn_like(batch.images).sign()).clamp(0, 1)) != batch.labels).float().mean())
+    found = {"fgsm": fooled("fgsm"), "pgd": fooled("pgd", steps=20, step=0.1), "square": fooled("square", queries=100)}
+    assert min(found.values()) > by_chance, (found, by_chance)
+    assert found["pgd"] >= found["fgsm"] > 0.5

@@ -1,5 +1,6 @@
 """Bits where signs are expected: what is refused, and the loops on processors that lack what this one has."""
 
+import itertools
 import os
 import platform
 import subprocess
@@ -190,6 +191,24 @@ def test_the_same_source_becomes_neon_on_arm() -> None:
     counting = [line for line in code.splitlines() if line.split()[:1] == ["cnt"]]
     assert len(counting) == rows * popcount.COLUMNS // lanes
     assert all(".16b" in line for line in counting)
+
+
+def test_every_length_around_a_word_every_stride_and_every_padding_give_what_float_gives() -> None:
+    draws = np.random.default_rng(0)
+
+    def signs(*shape: int) -> np.ndarray:
+        return draws.choice(np.float32([-1, 1]), shape)
+
+    for length in (*range(1, 6), *range(61, 68), *range(125, 132), 191, 192, 193):
+        a, b = signs(9, length), signs(17, length)
+        assert np.array_equal(xnor.matmul(xnor.pack(a), xnor.pack(b), length), xnor_reference.matmul(a, b)), length
+    for kernel, stride, above, left, border in itertools.product((1, 2, 3), (1, 2, 3), (0, 1, 2), (0, 2), (-1, 0, 1)):
+        x, weight = signs(2, 3, 5, 4), signs(5, 3, kernel, kernel)
+        geometry = xnor.Geometry(5, 4, (kernel, kernel), (stride, 1), (above, left), border)
+        bits = np.repeat(xnor.pack_images(x), 2, axis=2)[:, :, ::2]  # not contiguous
+        found = xnor.Convolution(xnor.pack(np.moveaxis(weight, 1, 3)), 3, geometry)(bits)
+        expected = xnor_reference.convolution(x, weight, stride=(stride, 1), padding=(above, left), border=border)
+        assert np.array_equal(np.moveaxis(found, 3, 1), expected), geometry
 
 
 def test_threads_and_their_number_change_nothing() -> None:

@@ -116,6 +116,23 @@ def test_a_packed_file_is_loaded_to_run_on_bits(tmp_path: Path, images) -> None:
         assert np.array_equal(session(images.numpy()), slimline.load(tmp_path / "model.slim")(images).numpy())
 
 
+def test_images_that_do_not_fit_are_refused_in_a_line_and_none_at_all_give_no_logits(images) -> None:
+    run = XnorModel(formed(tiny.trained("binarynet_conv"))[1], SHAPE, threads=1)
+    for wrong, found in (
+        (np.zeros((2, 1, 8, 9), np.float32), r"float32 \[2, 1, 8, 9\]"),
+        (np.zeros((2, 3, 8, 8), np.float32), r"float32 \[2, 3, 8, 8\]"),
+        (np.zeros((2, 1, 8, 8), np.float64), r"float64 \[2, 1, 8, 8\]"),
+    ):
+        with pytest.raises(SlimlineError, match=rf"images {found} where this network takes float32 \[batch 1 8 8\]"):
+            run(wrong)
+    with pytest.raises(SlimlineError, match="NaN has no sign"):
+        run(np.full((1, *SHAPE), np.nan, np.float32))
+    assert run(images.numpy()[:0]).shape == (0, 3)
+    strided = np.repeat(images.numpy(), 2, axis=3)[:, :, :, ::2]
+    assert not strided.flags.c_contiguous
+    assert np.array_equal(run(strided), run(images.numpy()))
+
+
 def test_networks_without_a_layer_that_reads_signs_are_refused(tmp_path: Path) -> None:
     plain = tiny.trained("mlp")
     for model in (plain, formed(plain, inputs=False)[1]):

@@ -95,7 +95,7 @@ class XnorModel(Deployed):
         Raises:
             SlimlineError: a network with no binary layer that reads ±1, or one that cannot be traced.
         """
-        self._graph, self._threads = traced(model), threads
+        self._graph, self._threads, self._input_shape = traced(model), threads, tuple(input_shape)
         self._modules = dict(self._graph.named_modules())
         with torch.no_grad():
             ShapeProp(self._graph).propagate(torch.zeros(1, *input_shape))
@@ -126,8 +126,14 @@ class XnorModel(Deployed):
 
         Args:
             watch: is given each step and what runs it, which it must call; to measure by.
+
+        Raises:
+            SlimlineError: images of another type or shape; NaN in them, or made of them.
         """
-        parts = [images[first : first + self._together] for first in range(0, len(images), self._together)]
+        if images.dtype != np.float32 or images.shape[1:] != self._input_shape:
+            sides = " ".join(map(str, self._input_shape))
+            raise SlimlineError(f"images {images.dtype} {list(images.shape)} where this network takes float32 [batch {sides}]")
+        parts = [images[first : first + self._together] for first in range(0, len(images) or 1, self._together)]
         return np.concatenate([self._run(part, watch) for part in parts])
 
     def _run(self, images: Images, watch: Watch) -> Logits:
