@@ -9,6 +9,9 @@ STAGES = ("prepare", "train_teacher", "distill_student", "train_alone", "prune",
 MODELS = ("teacher", "student", "student_alone", "pruned", "quantized")
 """The models a run leaves, in the order in which a reader compares them; `teacher` is the reference."""
 
+MADE_BY = {"teacher": "train_teacher", "student": "distill_student", "student_alone": "train_alone", "pruned": "prune", "quantized": "quantize"}
+"""The stage that makes each model."""
+
 
 @dataclass(frozen=True)
 class ModelFolder:
@@ -124,6 +127,11 @@ class Paths:
     @property
     def latency(self) -> Path:
         return self.root / "metrics" / "latency.json"
+
+    @property
+    def gates(self) -> Path:
+        """What `slimline gate` goes by: each limit of `evaluate.gates`, and whether it holds."""
+        return self.root / "metrics" / "gates.json"
 
     def curve(self, name: str) -> Path:
         """Training curve of a model: one row an epoch."""

@@ -1,13 +1,26 @@
 """Intervals and paired comparisons, held against their definitions."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
-from scipy.stats import binom, norm
+from scipy.stats import binom, bootstrap, norm
 
-from slimline.evaluation.statistics import compare, median_interval, tango, wilson
+from slimline.evaluation.statistics import (
+    compare,
+    compare_all,
+    compared,
+    holm,
+    images_for,
+    median_interval,
+    non_inferiority,
+    quantile_interval,
+    tango,
+    wilson,
+)
 
 levels = st.sampled_from([0.8, 0.9, 0.95, 0.99])
 
@@ -119,3 +132,65 @@ def test_a_median_lies_within_its_interval_and_that_within_the_values(values, co
     median, low, high = median_interval(np.array(values), confidence)
     assert min(values) <= low <= median <= high <= max(values)
     assert median == np.median(values)
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 400), levels, st.floats(0.005, 0.5))
+def test_a_model_is_shown_not_to_be_worse_by_a_margin_just_where_its_interval_says_so(only_first, only_second, rest, confidence, margin) -> None:
+    pair = compared(only_first, only_second, only_first + only_second + rest, confidence)
+    assume(abs(pair.low + margin) > 1e-6)
+    assert (non_inferiority(pair, margin) < (1 - confidence) / 2) == (pair.low > -margin)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=6), st.floats(0.001, 0.999))
+def test_holms_correction_rejects_what_the_closed_tests_of_bonferroni_reject(p_values, level) -> None:
+    # Marcus, Peritz & Gabriel (1976): a hypothesis falls where every set of hypotheses around it does, each set by its smallest p times its size.
+    corrected = holm(p_values)
+    assume(all(abs(p - level) > 1e-9 for p in corrected))
+    places = range(len(p_values))
+    sets = [one for size in range(1, len(p_values) + 1) for one in combinations(places, size)]
+    fallen = {one for one in sets if len(one) * min(p_values[place] for place in one) <= level}
+    assert [p <= level for p in corrected] == [all(one in fallen for one in sets if place in one) for place in places]
+
+
+def test_comparisons_are_corrected_together_and_stand_as_they_are_without_a_margin() -> None:
+    right = np.random.default_rng(0).random((3, 400)) < np.array([[0.95], [0.9], [0.7]])
+    pairs = {"a": (right[0], right[1]), "b": (right[0], right[2])}
+    rows = compare_all(pairs, 0.95, None)
+    assert [row["p_holm"] for row in rows.values()] == holm([row["p_value"] for row in rows.values()])
+    assert "non_inferior" not in rows["a"]
+    told = compare_all({"same": (right[0], right[0]), "worse": (right[2], right[0])}, 0.95, 0.05)
+    assert (told["same"]["non_inferior"], told["worse"]["non_inferior"]) == (True, False)
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(60, 90), (45, 40), (0, 0)])
+def test_a_bootstrap_finds_tangos_interval_of_many_pairs_and_nothing_where_there_are_none(only_first, only_second) -> None:
+    images = 2000
+    differences = np.repeat([1.0, -1.0, 0.0], [only_first, only_second, images - only_first - only_second])
+    low, high = tango(only_first, only_second, images, 0.95)
+    drawn = bootstrap((differences,), np.mean, method="percentile", n_resamples=4000, rng=np.random.default_rng(0)).confidence_interval
+    if only_first + only_second:
+        assert (drawn.low, drawn.high) == pytest.approx((low, high), abs=0.1 * (high - low))
+    else:  # and here lies why there is none in the scorecard
+        assert (drawn.low, drawn.high) == (0, 0)
+        assert high - low > 0.003
+
+
+@pytest.mark.parametrize(("margin", "disagreement"), [(0.02, 0.02), (0.05, 0.1), (0.03, 0.001)])
+def test_as_many_images_as_a_margin_takes_show_it_as_often_as_was_asked(margin, disagreement) -> None:
+    images = images_for(margin, disagreement, 0.95, power=0.8)
+    tables = np.random.default_rng(0).multinomial(images, [disagreement / 2, disagreement / 2, 1 - disagreement], size=1500)
+    shown = {}
+    for only_first, only_second, _ in tables.tolist():
+        key = only_first, only_second
+        shown.setdefault(key, non_inferiority(compared(*key, images, 0.95), margin) < 0.025)
+    power = np.mean([shown[first, second] for first, second, _ in tables.tolist()])
+    assert power >= 0.72, power
+    assert images_for(margin, disagreement, 0.95, power=0.9) >= images
+
+
+@pytest.mark.parametrize("share", [0.5, 0.95])
+def test_the_interval_of_a_quantile_covers_it_in_practice_and_an_end_that_is_not_given_is_none(share) -> None:
+    draws, truth = np.random.default_rng(0).exponential(size=(400, 200)), -np.log(1 - share)
+    covered = [low <= truth <= high for _, low, high in (quantile_interval(row, share, 0.9) for row in draws)]
+    assert 0.87 <= np.mean(covered) <= 0.97
+    assert quantile_interval(np.arange(10.0), 0.95, 0.95)[2] is None

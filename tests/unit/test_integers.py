@@ -16,7 +16,8 @@ from slimline.core.normalize import Normalize
 from slimline.core.quantized import QuantizedConv2d, quantized_layers
 from slimline.errors import SlimlineError
 from slimline.export.parity import parities, parity, ways
-from slimline.export.runtime import OnnxModel, adds_in_16_bits
+from slimline.export.runtime import OnnxModel
+from slimline.export.session import adds_in_16_bits
 from slimline.paths import ModelFolder
 from slimline.quantization.bits import Choice
 from slimline.quantization.calibrate import WEIGHTS, calibrated, plan
@@ -145,7 +146,7 @@ def test_the_exact_and_slower_way_is_asked_for_where_it_is_needed_and_nowhere_el
             asked.append((key, value))
 
     monkeypatch.setattr("onnxruntime.SessionOptions", Options)
-    monkeypatch.setattr("slimline.export.runtime.adds_in_16_bits", lambda: saturates)
+    monkeypatch.setattr("slimline.export.session.adds_in_16_bits", lambda: saturates)
     with pytest.raises(SlimlineError, match="ONNX Runtime cannot load it"):
         OnnxModel(tmp_path / "none.onnx", threads=1)
     assert asked == ([("session.x64quantprecision", "1")] if saturates else [])

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from slimline.attacks.measures import LARGEST, Measure, distance
+from slimline.attacks.measures import DISTANCES, LARGEST, Measure, distance
 from slimline.core.batch import Batch
 from slimline.core.objective import Network
 
@@ -62,6 +62,11 @@ class Attack(ABC):
     def largest(self) -> float:
         """The largest budget that means anything."""
         return LARGEST[self.measure]
+
+    @property
+    def bounded(self) -> bool:
+        """Whether budgets are distances between images, so that attacks of one measure can be taken together."""
+        return self.measure in DISTANCES
 
     @abstractmethod
     def __call__(self, victim: Victim, batch: Batch, budgets: Sequence[float], seed: int) -> list[Images]:

@@ -10,10 +10,15 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from slimline.attacks import ATTACKS
 from slimline.attacks.attack import Access, Attack, Victim
 from slimline.attacks.measures import DISTANCES, Measure, unbounded
 from slimline.core.batch import Batch
+from slimline.data.batches import scaled
+from slimline.data.prepared import Images
 from slimline.evaluation.statistics import compare, wilson
+from slimline.params.evaluate import Attacks
+from slimline.registry import build
 
 WITHOUT_BOUND = ("linf", "l2")
 """Measures in which an iterated attack by gradients is also run with a budget that reaches every image."""
@@ -149,6 +154,18 @@ class Arena:
 def subset(images: int, of: int, seed: int) -> list[int]:
     """Numbers of `images` of the `of` images of a split, ascending, drawn without replacement; all where there are no more."""
     return sorted(np.random.default_rng(seed).permutation(of)[:images].tolist())
+
+
+def under_all(
+    asked: Attacks | None, victims: Mapping[str, Victim], surrogates: Mapping[str, str], split: Images, seed: int, batch_size: int
+) -> dict[str, Robustness]:
+    """Every victim under every attack that params.yaml asks for, on the same images of `split`; nothing where it asks for none."""
+    if asked is None or not victims:
+        return {}
+    ((samples, pixels, labels),) = split.gathered([torch.tensor(subset(asked.images, len(split), seed))])
+    attacks = {name: build(ATTACKS, spec) for name, spec in asked.methods.items()}
+    arena = Arena(victims, surrogates, Batch(scaled(pixels), labels, samples), attacks, asked.budgets, seed, batch_size)
+    return {name: arena.robustness(name) for name in victims}
 
 
 def card(robustness: Robustness, confidence: float) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """How sure: intervals of proportions, and paired comparisons of two classifiers on the same images."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import ceil, isfinite
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.optimize import brentq
-from scipy.stats import binom, binomtest, norm, t
+from scipy.stats import binom, binomtest, norm, quantile_test, t
 
 
 def wilson(successes: int, trials: int, confidence: float) -> tuple[float, float]:
@@ -63,15 +66,77 @@ def tango(only_first: int, only_second: int, images: int, confidence: float) -> 
     b, c, n = only_first, only_second, images
 
     def statistic(difference: float) -> float:
-        linear = -b - c + (2 * n - b + c) * difference
-        constant = -c * difference * (1 - difference)
-        second_only = (np.sqrt(max(linear**2 - 8 * n * constant, 0.0)) - linear) / (4 * n)  # its likeliest share, given the difference
-        return float((b - c - n * difference) / np.sqrt(n * (2 * second_only + difference * (1 - difference))))
+        return score_statistic(difference, b, c, n)
 
     z, edge = float(norm.ppf((1 + confidence) / 2)), 1 - 1e-9
     low = brentq(lambda d: statistic(d) - z, -edge, (b - c) / n - 1e-12) if b - c > -n else -1.0
     high = brentq(lambda d: statistic(d) + z, (b - c) / n + 1e-12, edge) if b - c < n else 1.0
     return float(low), float(high)
+
+
+def score_statistic(difference: float, only_first: int, only_second: int, images: int) -> float:
+    """How many standard deviations the counts lie above a true `difference` in (-1, 1) (Tango, 1998)."""
+    b, c, n = only_first, only_second, images
+    linear = -b - c + (2 * n - b + c) * difference
+    constant = -c * difference * (1 - difference)
+    second_only = (np.sqrt(max(linear**2 - 8 * n * constant, 0.0)) - linear) / (4 * n)  # its likeliest share, given the difference
+    return float((b - c - n * difference) / np.sqrt(n * (2 * second_only + difference * (1 - difference))))
+
+
+def non_inferiority(comparison: Comparison, margin: float) -> float:
+    """p-value of the hypothesis that the first is worse than the second by `margin` or more (Tango's score test, one-sided).
+
+    It is below (1 - confidence) / 2 just where the interval of the difference lies above -margin.
+    """
+    return float(norm.sf(score_statistic(-margin, comparison.only_first, comparison.only_second, comparison.images)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number: those below a level are wrong, any of them, with no more than that probability (Holm, 1979).
+
+    The k-th smallest of m becomes the largest of (m - j) · p_j over j ≤ k, counted from 0, and at most 1.
+    """
+    order = np.argsort(p_values, kind="stable")
+    raised = np.maximum.accumulate((len(p_values) - np.arange(len(p_values))) * np.asarray(p_values, float)[order])
+    corrected = np.empty(len(p_values))
+    corrected[order] = np.minimum(raised, 1.0)
+    return [float(p) for p in corrected]
+
+
+def compare_all(
+    pairs: Mapping[str, tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]], confidence: float, margin: float | None
+) -> dict[str, dict[str, Any]]:
+    """`compare` for each of `pairs`, beside it the p-values that are corrected for the number of pairs (`holm`).
+
+    Args:
+        margin: loss of accuracy that would not matter; None asks for no test of it.
+    """
+    found = {name: compare(first, second, confidence) for name, (first, second) in pairs.items()}
+    corrected = holm([one.p_value for one in found.values()])
+    rows = {name: asdict(one) | {"p_holm": p} for (name, one), p in zip(found.items(), corrected, strict=True)}
+    if margin is not None:
+        tests = [non_inferiority(one, margin) for one in found.values()]
+        for row, p, raised in zip(rows.values(), tests, holm(tests), strict=True):
+            shown = raised < (1 - confidence) / 2
+            row |= {"margin": margin, "p_non_inferior": p, "p_non_inferior_holm": raised, "non_inferior": shown}
+    return rows
+
+
+def images_for(margin: float, disagreement: float, confidence: float, power: float = 0.8) -> int:
+    """How many test images are needed to show that a model loses less than `margin`, where in truth it loses nothing.
+
+    n  =  max(ψ · ((z₁ + z₂) / margin)²,  z₁² · (1 / margin - 1)),    z₁ at (1 + confidence) / 2, z₂ at `power`
+
+    The first is the usual approximation for paired proportions (Connor, "Sample size for testing differences in proportions for the
+    paired-sample design", Biometrics 43, 1987); the second is what Tango's interval takes where the two never disagree.
+
+    Args:
+        margin: share of images, as 0.02.
+        disagreement: ψ, the share of images that one of the two alone gets right.
+        power: how probably this many images show it.
+    """
+    z, more = norm.ppf((1 + confidence) / 2), norm.ppf(power)
+    return ceil(max(disagreement * ((z + more) / margin) ** 2, z**2 * (1 / margin - 1)))
 
 
 def crossed_interval(values: Float[np.ndarray, "runs images"], confidence: float) -> tuple[float, float]:
@@ -107,3 +172,13 @@ def median_interval(values: Float[np.ndarray, " n"], confidence: float) -> tuple
     # As many values lie below the median as heads fall in n throws; both ends leave out the same number of values.
     high = min(int(binom.ppf(1 - margin, len(values), 0.5)), len(values) - 1)
     return float(np.median(ordered)), float(ordered[len(values) - 1 - high]), float(ordered[high])
+
+
+def quantile_interval(values: Float[np.ndarray, " n"], share: float, confidence: float) -> tuple[float, float | None, float | None]:
+    """The quantile of `values` below which `share` of them lie, and its distribution-free interval (Conover, 1999, by scipy).
+
+    An end that so few values do not give is None.
+    """
+    interval = quantile_test(values, p=share).confidence_interval(confidence)
+    low, high = (float(end) if isfinite(end) else None for end in interval)
+    return float(np.quantile(values, share)), low, high

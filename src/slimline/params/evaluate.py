@@ -41,6 +41,11 @@ class Attacks(Block):
     budgets: dict[str, Annotated[tuple[Annotated[float, Field(gt=0.0)], ...], Field(min_length=1)]]
     methods: dict[str, Method] = Field(min_length=1)  # type: ignore[valid-type]
 
+    def within_distances(self) -> bool:
+        """Whether any of them is bounded by a distance."""
+        methods: dict[str, dict[str, Any]] = self.methods
+        return any(made("slimline.attacks:ATTACKS", spec).bounded for spec in methods.values())
+
     @model_validator(mode="after")
     def budgets_for_every_method(self) -> "Attacks":
         methods: dict[str, dict[str, Any]] = self.methods
@@ -64,16 +69,54 @@ class Attacks(Block):
         return self
 
 
+class Gates(Block):
+    """What the quantized model must keep of the teacher to be shipped; each may be left out. docs/evaluation.md says how each is judged.
+
+    Args:
+        accuracy_drop: largest loss of test accuracy, the upper end of its interval included; 0.02 is two points.
+        size_ratio: least times that the packed file is smaller.
+        latency_ms: longest median of a call with one image, the upper end of its interval included.
+        speed_up: least times that it is faster with one image, the lower end of its interval included.
+        ece: largest expected calibration error.
+        robustness_drop: largest loss of accuracy under attack within any budget, the upper end of its interval included.
+    """
+
+    accuracy_drop: float | None = Field(default=None, gt=0.0, lt=1.0)
+    size_ratio: float | None = Field(default=None, gt=0.0)
+    latency_ms: float | None = Field(default=None, gt=0.0)
+    speed_up: float | None = Field(default=None, gt=0.0)
+    ece: float | None = Field(default=None, gt=0.0, lt=1.0)
+    robustness_drop: float | None = Field(default=None, gt=0.0, lt=1.0)
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Those that are set."""
+        return {name: limit for name, limit in self.model_dump().items() if limit is not None}
+
+
 class Evaluate(Block):
     """Settings of the last stage.
 
     Args:
         confidence: level of every interval.
+        margin: loss of test accuracy that would not matter: every comparison is tested against it. null: none is.
         batch_size: images scored, or attacked, a call.
         attacks: null for none.
+        gates: what `slimline gate` lets pass.
     """
 
     confidence: float = Field(gt=0.5, lt=1.0)
+    margin: float | None = Field(default=None, gt=0.0, lt=1.0)
     batch_size: int = Field(ge=1)
     latency: Latency
     attacks: Attacks | None = None
+    gates: Gates = Gates()
+
+    @model_validator(mode="after")
+    def gates_are_of_what_is_measured(self) -> "Evaluate":
+        for name in ("latency_ms", "speed_up"):
+            if name in self.gates.limits and 1 not in self.latency.batch_sizes:
+                raise ValueError(f"gates.{name} is about batches of one image: put 1 into latency.batch_sizes")
+        if "robustness_drop" in self.gates.limits and (self.attacks is None or not self.attacks.within_distances()):
+            raise ValueError("gates.robustness_drop needs attacks that are bounded by a distance: name one in attacks.methods, as fgsm")
+        return self

@@ -1,6 +1,7 @@
 """Numbers as a reader meets them: rounded to what the sample can carry, with a true minus sign and a unit."""
 
 import math
+from collections.abc import Sequence
 
 FINE = 2000
 """From this many images on, a tenth of a percentage point is two images or more, so a second decimal says something."""
@@ -71,3 +72,9 @@ def p_value(value: float) -> str:
 def label(name: str) -> str:
     """A model's name in running text."""
     return name.replace("_", " ")
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """A table for a terminal: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from slimline.paths import Paths, repository_root
+from slimline.paths import STAGES, Paths, repository_root
 
 Stamp = tuple[int, int]
 """When a file was last written, in nanoseconds, and how long it is."""
@@ -72,6 +72,21 @@ def identify(stage: str, paths: Paths) -> Identity:
         pass
     text = paths.params.read_text()
     return Identity(_sha256([stage, text]), _sha256([text]), commit, dirty, (paths.params,), _stamps([paths.params]))
+
+
+def fingerprints(paths: Paths) -> dict[str, str]:
+    """The fingerprint of each stage of this workspace, as `identify` gives it."""
+    from dvc.exceptions import NotDvcRepoError
+    from dvc.repo import Repo
+
+    try:
+        with Repo(str(repository_root(paths.root))) as repo:
+            if stages := family(repo, paths):
+                return {stage_name(entry): _digest([entry], set(), repo.root_dir) for entry in stages}
+    except NotDvcRepoError:
+        pass
+    text = paths.params.read_text()
+    return {stage: _sha256([stage, text]) for stage in STAGES}
 
 
 def _files(places: Iterable[Path]) -> Iterator[Path]:

@@ -1,8 +1,9 @@
-"""Prepared data as they are, or as they were at a git revision."""
+"""Prepared data and models as they are, or as they were at a git revision."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -10,34 +11,68 @@ from tempfile import TemporaryDirectory
 from psutil import pid_exists
 
 from slimline.errors import SlimlineError
-from slimline.paths import Paths, repository_root
+from slimline.paths import MADE_BY, Paths, repository_root
 
 TODAY = "."
-"""What names the prepared data as they are."""
+"""What names the workspace as it is."""
 
 PREFIX = "slimline-"
 """How the folders of fetched data begin; the process's number follows."""
 
 
-@contextmanager
-def prepared_at(what: str, workspace: Paths) -> Iterator[Path]:
-    """The prepared folder that `what` names; one that was fetched is deleted afterwards.
+@dataclass(frozen=True)
+class Kept:
+    """Something that a stage leaves in a workspace.
 
     Args:
-        what: "." for what `workspace` holds now; else a folder, prepared or a workspace; else a git revision (a commit,
-            tag, branch, `HEAD~1`, or the name of a DVC experiment), whose prepared data are fetched from DVC's cache.
+        place: its folder, from the workspace.
+        marker: a file without which a folder is none.
+        name: what messages call it.
+        stage: that makes it.
+    """
+
+    place: str
+    marker: str
+    name: str
+    stage: str
+
+
+PREPARED = Kept("data/prepared", "dataset.json", "prepared data", "prepare")
+
+
+@contextmanager
+def prepared_at(what: str, workspace: Paths) -> Iterator[Path]:
+    """The prepared folder that `what` names, see `kept_at`."""
+    with kept_at(what, workspace, PREPARED) as folder:
+        yield folder
+
+
+@contextmanager
+def model_at(what: str, workspace: Paths, name: str) -> Iterator[Path]:
+    """The folder of the model that `what` names, see `kept_at`; `name` is its folder under `models/` of a workspace or revision."""
+    with kept_at(what, workspace, Kept(f"models/{name}", "model.json", "model", MADE_BY[name])) as folder:
+        yield folder
+
+
+@contextmanager
+def kept_at(what: str, workspace: Paths, kept: Kept) -> Iterator[Path]:
+    """The folder of `kept` that `what` names; one that was fetched is deleted afterwards.
+
+    Args:
+        what: "." for what `workspace` holds now; else a folder, the thing itself or a workspace; else a git revision (a commit,
+            tag, branch, `HEAD~1`, or the name of a DVC experiment), whose folder is fetched from DVC's cache.
 
     Raises:
-        SlimlineError: no such folder or revision, or no prepared data there.
+        SlimlineError: no such folder or revision, or nothing of the kind there.
     """
     folder = Path(what)
     if what == TODAY:
-        yield workspace.prepared
+        yield workspace.root / kept.place
     elif folder.is_dir():
-        inside = Paths(folder).prepared
+        inside = folder / kept.place
         found = inside if inside.is_dir() else folder
-        if not (found / "dataset.json").is_file():
-            raise SlimlineError(f"{what}: no prepared data there (no dataset.json); name a prepared folder, a workspace or a git revision")
+        if not (found / kept.marker).is_file():
+            raise SlimlineError(f"{what}: no {kept.name} there (no {kept.marker}); name a folder of it, a workspace or a git revision")
         yield found
     else:
         root = repository_root(workspace.root)
@@ -45,7 +80,8 @@ def prepared_at(what: str, workspace: Paths) -> Iterator[Path]:
             raise SlimlineError(f"{what}: no such folder, and {root} is no DVC repository that could have such a revision; name a folder")
         disk = root / ".dvc" / "tmp"  # not the system's temporary folder, which is often memory; git leaves it out
         with _aside(disk) as aside:
-            yield _fetched(what, root, Paths(workspace.root.resolve()).prepared.relative_to(root).as_posix(), aside / "prepared")
+            place = (workspace.root.resolve() / kept.place).relative_to(root).as_posix()
+            yield _fetched(what, root, place, aside / Path(kept.place).name, kept.stage)
 
 
 @contextmanager
@@ -63,7 +99,7 @@ def _aside(disk: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def _fetched(revision: str, root: Path, place: str, target: Path) -> Path:
+def _fetched(revision: str, root: Path, place: str, target: Path, stage: str) -> Path:
     """Fill `target` with what lies at `place` of the DVC repository `root` at `revision`."""
     from dvc.api import DVCFileSystem  # half a second, and only a revision needs it
     from dvc.exceptions import DvcException
@@ -84,7 +120,7 @@ def _fetched(revision: str, root: Path, place: str, target: Path) -> Path:
     except (DvcException, DataIndexDirError, OSError) as error:
         raise SlimlineError(
             f"{revision}: DVC's cache has no {place} of this revision ({_line(error)}); run dvc fetch if a remote has it, or make it anew there: "
-            f"git switch --detach {revision}, dvc repro prepare, git switch -"
+            f"git switch --detach {revision}, dvc repro {stage}, git switch -"
         ) from error
     return target
 

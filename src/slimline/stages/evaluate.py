@@ -2,81 +2,54 @@
 
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.strategies import SingleDeviceStrategy
-from torch import nn
 
-from slimline import artifacts
-from slimline.attacks import ATTACKS
-from slimline.attacks.attack import Victim
 from slimline.core.batch import Batch
-from slimline.core.cost import measure
-from slimline.data.batches import Ordered, scaled
+from slimline.data.batches import Ordered
 from slimline.data.prepared import Description, describe, load_split, name_of
 from slimline.errors import SlimlineError
 from slimline.evaluation import masking
+from slimline.evaluation.candidate import Candidate
+from slimline.evaluation.cold import cold
 from slimline.evaluation.distillation import effect
+from slimline.evaluation.gates import Sides, judge
 from slimline.evaluation.latency import latency
 from slimline.evaluation.one_bit import beside, reads_signs
-from slimline.evaluation.robustness import Arena, Robustness, card, subset, under_attack
+from slimline.evaluation.robustness import card, under_all, under_attack
 from slimline.evaluation.scorecard import Answers, agreement, confusion, disagreements, score
-from slimline.evaluation.statistics import compare, compared
-from slimline.export.runtime import Deployed, deployed
+from slimline.evaluation.statistics import compare_all, compared
+from slimline.export.runtime import OnnxModel
 from slimline.files import write_csv, write_json, write_text
-from slimline.params.evaluate import Attacks
 from slimline.params.evaluate import Evaluate as EvaluateParams
-from slimline.paths import MODELS, ModelFolder, Paths
-from slimline.registry import build
+from slimline.paths import MADE_BY, MODELS, ModelFolder, Paths
 from slimline.report.page import page
 from slimline.report.robustness import table as robustness_table
 from slimline.report.words import EFFECTS, reading, ruined, ruined_by_teacher, unhelpful
-from slimline.runtime.fingerprint import git_state
+from slimline.runtime.fingerprint import fingerprints, git_state
 from slimline.runtime.settings import Made, Settings
 from slimline.runtime.trainer import trainer
 from slimline.runtime.world import World
 from slimline.tracking import Tracker
 
-REFERENCE = "teacher"
+REFERENCE, SHIPPED, MADE_OF = "teacher", "quantized", "pruned"
+"""What all are compared with; what is shipped; what that was made of."""
+BY_ITS_STAGE = ("val/", "size/", "cost/")
+"""Names that the stage itself has recorded."""
+PASSED = {True: "passed", False: "failed", None: "none"}
+"""What the gates say, as a run's tag."""
 REPEATED = ("student", "student_alone")
 """Models that may be trained from several seeds: with the teacher, and without."""
-COMPARED = (("student", "student_alone"), ("student", "teacher"), ("pruned", "student"), ("quantized", "pruned"), ("quantized", "teacher"))
+COMPARED = (("student", "student_alone"), ("student", REFERENCE), (MADE_OF, "student"), (SHIPPED, MADE_OF), (SHIPPED, REFERENCE))
 SURROGATES = {name: "student_alone" if name == REFERENCE else REFERENCE for name in MODELS}
 """Who stands in for a model where an attacker does not see it: the teacher; for the teacher, the network that learned nothing from it."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One model of the chain: as deployed, and as rebuilt from its tensors."""
-
-    manifest: artifacts.Manifest
-    files: ModelFolder
-    deployed: Deployed
-    rebuilt: nn.Module
-
-    @classmethod
-    def read(cls, files: ModelFolder, data: Description, threads: int) -> "Candidate":
-        """
-        Raises:
-            SlimlineError: files that are missing or damaged, or a model of other classes than the data's.
-        """
-        manifest, model = artifacts.load(files)
-        if manifest.classes != data.classes:
-            raise SlimlineError(
-                f"{files.folder} knows the classes {manifest.classes}, the data {data.classes}; run the pipeline from its start (dvc repro)"
-            )
-        return cls(manifest, files, deployed(manifest.forms, files.onnx, model, threads=threads), model.requires_grad_(requires_grad=False))
-
-    @property
-    def victim(self) -> Victim:
-        return Victim(self.rebuilt, lambda images: torch.from_numpy(self.deployed(images.contiguous().numpy())))
 
 
 class Evaluate(pl.LightningModule):
@@ -110,13 +83,17 @@ class Evaluate(pl.LightningModule):
 
 
 def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
-    """Write the scorecard, the summary, the latencies, the plots' data and the report."""
+    """Write the scorecard, the summary, the latencies, the gates, the plots' data and the report.
+
+    Raises:
+        SlimlineError: a model that cannot be evaluated; what could be said of the others is written before.
+    """
     data = describe(paths.prepared)
     repeats = _repeats(paths)
     places = {name: paths.model(name) for name in MODELS} | {
         f"{name} {place}": paths.repeat(name, place) for name in REPEATED for place in range(1, repeats)
     }
-    candidates = {name: Candidate.read(files, data, settings.hardware.threads) for name, files in places.items()}
+    candidates, refused = _read(places, data, settings.hardware.threads)
     module = Evaluate(candidates)
     by_split: dict[str, dict[str, Answers]] = {}
     rebuilt: dict[str, Answers] = {}
@@ -127,74 +104,136 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
         by_split[split], rebuilt = module.answers(world)
     if not world.first:
         return Made((), {}, {})
-    tested = {name: by_split["test"][name] for name in MODELS}
-    about = {"name": name_of(paths.origin), "classes": len(data.classes), "class_names": data.classes, **data.counts, "digest": data.digest}
-    scorecard: dict[str, Any] = {
-        "data": about,
-        "models": {
-            name: {
-                **score(by_split["validation"][name], tested[name], params.confidence),
-                **({} if name == REFERENCE else agreement(tested[name], tested[REFERENCE], params.confidence)),
-                "export_agreement": float((tested[name].predicted == rebuilt[name].predicted).mean()),
-                **asdict(measure(one.rebuilt, one.manifest.input_shape)),
-                "packed_bytes": one.files.packed.stat().st_size,
-                "onnx_bytes": one.files.onnx.stat().st_size,
-            }
-            for name, one in candidates.items()
-            if name in MODELS
-        },
-        "comparisons": {
-            f"{first}_vs_{second}": asdict(compare(tested[first].right, tested[second].right, params.confidence)) for first, second in COMPARED
-        },
-        "disagreements": disagreements(tested, REFERENCE, "quantized"),
-        "distillation": _distillation(by_split, repeats, settings.seed, params.confidence),
-        "quantization": _quantization(paths, data, params.confidence),
-    }
-    attacked = {} if params.attacks is None else _attacked(params.attacks, candidates, paths, settings.seed, params.batch_size)
+    models = {name: candidates[name] for name in MODELS if name in candidates}
+    pairs = [pair for pair in COMPARED if set(pair) <= set(models)]
+    scorecard = _scorecard(params, models, pairs, by_split, rebuilt, data) | {"refused": refused}
+    scorecard["data"] = {"name": name_of(paths.origin), **scorecard["data"]}
+    if not refused:
+        scorecard["distillation"] = _distillation(by_split, repeats, settings.seed, params.confidence)
+        scorecard["quantization"] = _quantization(paths, data, params.confidence)
+    victims = {name: one.victim for name, one in models.items()} if set(SURROGATES.values()) <= set(models) else {}
+    attacked = under_all(params.attacks, victims, SURROGATES, load_split(paths.prepared, "test"), settings.seed, params.batch_size)
     for name, robustness in attacked.items():
         found = {test: signs and [asdict(sign) for sign in signs] for test, signs in masking.signs(robustness, params.confidence).items()}
         scorecard["models"][name]["attacks"] = card(robustness, params.confidence) | {"masking": found}
-    scorecard["robustness"] = under_attack(attacked, COMPARED, params.confidence)
-    # The latency runs have sessions of their own: their number of threads is a parameter, the machine's is not.
-    timed = {name: deployed(one.manifest.forms, one.files.onnx, one.rebuilt, threads=params.latency.threads) for name, one in candidates.items()}
-    images = next(iter(Ordered(load_split(paths.prepared, "validation"), max(params.latency.batch_sizes)))).images.numpy()
-    commit, dirty = git_state(paths.root)
-    timings = {"commit": commit, "dirty": dirty, "date": datetime.now(UTC).date().isoformat()} | latency(
-        timed, images, reference=REFERENCE, confidence=params.confidence, **params.latency.model_dump()
-    )
-    # What ONNX Runtime cannot run is timed on torch, and labelled so.
-    timings["runtimes"] = {name: run.runtime for name, run in timed.items()}
-    timings["one_bit"] = _one_bit(candidates["quantized"], candidates["pruned"], paths, images, params)
-    confusions = {name: confusion(tested[name]) for name in MODELS}
-    summary = _summary(scorecard["models"])
+    scorecard["robustness"] = under_attack(attacked, pairs, params.confidence)
+    timings = _timings(candidates, paths, params) if REFERENCE in candidates else None
+    gates = judge(params.gates.limits, Sides(scorecard, timings, SHIPPED, REFERENCE), params.confidence)
 
-    write_json(paths.scorecard, scorecard)
-    write_json(paths.summary, summary)
-    write_json(paths.latency, timings)
     cards = scorecard["models"]
     columns = ("packed_bytes", "accuracy")
+    write_json(paths.scorecard, scorecard)
+    write_json(paths.gates, gates)
     write_csv(paths.tradeoff, [{"model": name} | {key: card[key] for key in columns} for name, card in cards.items()], ["model", *columns])
-    write_csv(paths.robustness, robustness_table(scorecard), ["budget", *MODELS])
-    quantized = tested["quantized"]
-    pairs = zip(quantized.labels, quantized.predicted, strict=True)
-    write_csv(paths.confusion, [{"actual": data.classes[a], "predicted": data.classes[p]} for a, p in pairs], ["actual", "predicted"])
+    write_csv(paths.robustness, robustness_table(scorecard), ["budget", *models])
+    if timings is not None:
+        write_json(paths.latency, timings)
+    for told in _told(scorecard):
+        print(f"slimline: {told}", file=sys.stderr, flush=True)
+    if refused:
+        raise SlimlineError(_refusal(refused, paths))
+
+    tested = by_split["test"]
+    assert timings is not None, "no model was refused"
+    write_json(paths.summary, _summary(cards))
+    quantized = tested[SHIPPED]
+    answered = zip(quantized.labels, quantized.predicted, strict=True)
+    write_csv(paths.confusion, [{"actual": data.classes[a], "predicted": data.classes[p]} for a, p in answered], ["actual", "predicted"])
+    confusions = {name: confusion(tested[name]) for name in MODELS}
     curves = {name: paths.curve(name) for name in MODELS}
     again = {name: [paths.repeat(name, place).curve for place in range(1, repeats)] for name in REPEATED}
     write_text(paths.report, page(scorecard, timings, confusions, curves, data.classes, confidence=params.confidence, again=again))
-    for told in filter(None, (unhelpful(scorecard), ruined(scorecard), ruined_by_teacher(scorecard))):
-        print(f"slimline: {told}", file=sys.stderr, flush=True)
 
-    files = (paths.scorecard, paths.summary, paths.latency, paths.tradeoff, paths.robustness, paths.confusion, paths.report)
-    metrics = {f"{name}/{key}": value for name, card in cards.items() for key, value in _shared_names(card).items()}
-    metrics |= {
-        f"{name}/latency/{batch}_{quantile}": value
-        for name, batches in timings["models"].items()
-        for batch, quantiles in batches.items()
-        for quantile, value in quantiles.items()
-    }
+    made_by = fingerprints(paths)
+    metrics = {}
+    for name, own in cards.items():
+        values = _shared_names(own) | _speeds(timings["models"][name])
+        metrics |= {f"{name}/{key}": value for key, value in values.items()}
+        tracker.beside(MADE_BY[name], made_by[MADE_BY[name]], {key: value for key, value in values.items() if not key.startswith(BY_ITS_STAGE)})
     found = scorecard["distillation"]
     metrics |= {f"distillation/{split}_{key}": found[split][key] for split in ("validation", "test") for key in ("difference", "low", "high")}
-    return Made(files, metrics, {"data.digest": data.digest, "distillation.teacher": EFFECTS[reading(found["test"])]})
+    files = (paths.scorecard, paths.summary, paths.latency, paths.gates, paths.tradeoff, paths.robustness, paths.confusion, paths.report)
+    tags = {"data.digest": data.digest, "distillation.teacher": EFFECTS[reading(found["test"])], "gates": PASSED[gates["passed"]]}
+    return Made(files, metrics, tags)
+
+
+def _read(places: Mapping[str, ModelFolder], data: Description, threads: int) -> tuple[dict[str, Candidate], dict[str, str]]:
+    """The models that can be evaluated, and of each other one why not.
+
+    Raises:
+        SlimlineError: none can be.
+    """
+    candidates, refused = {}, {}
+    for name, files in places.items():
+        try:
+            candidates[name] = Candidate.read(files, data, threads)
+        except SlimlineError as error:
+            refused[name] = str(error)
+    if not set(candidates) & set(MODELS):
+        raise SlimlineError(next(iter(refused.values())))
+    return candidates, refused
+
+
+def _refusal(refused: Mapping[str, str], paths: Paths) -> str:
+    first, *others = refused.values()
+    more = f" (and {len(others)} more: {', '.join(list(refused)[1:])})" if others else ""
+    return f"{first}{more}. What could be said of the other models is in {paths.scorecard}"
+
+
+def _scorecard(
+    params: EvaluateParams,
+    models: Mapping[str, Candidate],
+    pairs: Sequence[tuple[str, str]],
+    by_split: Mapping[str, Mapping[str, Answers]],
+    rebuilt: Mapping[str, Answers],
+    data: Description,
+) -> dict[str, Any]:
+    tested = {name: by_split["test"][name] for name in models}
+    reference = tested.get(REFERENCE)
+    rights = {f"{first}_vs_{second}": (tested[first].right, tested[second].right) for first, second in pairs}
+    return {
+        "data": {"classes": len(data.classes), "class_names": list(data.classes), **data.counts, "digest": data.digest},
+        "models": {
+            name: {
+                **score(by_split["validation"][name], tested[name], params.confidence),
+                **({} if reference is None or name == REFERENCE else agreement(tested[name], reference, params.confidence)),
+                "export_agreement": float((tested[name].predicted == rebuilt[name].predicted).mean()),
+                **one.cost,
+            }
+            for name, one in models.items()
+        },
+        "comparisons": compare_all(rights, params.confidence, params.margin),
+        "disagreements": disagreements(tested, REFERENCE, SHIPPED) if {REFERENCE, SHIPPED} <= set(tested) else None,
+    }
+
+
+def _timings(candidates: Mapping[str, Candidate], paths: Paths, params: EvaluateParams) -> dict[str, Any]:
+    """`metrics/latency.json`."""
+    # The latency runs have sessions of their own: their number of threads is a parameter, the machine's is not.
+    models = {name: one.timed(params.latency.threads) for name, one in candidates.items()}
+    images = next(iter(Ordered(load_split(paths.prepared, "validation"), max(params.latency.batch_sizes)))).images.numpy()
+    commit, dirty = git_state(paths.root)
+    asked = params.latency.model_dump()
+    timings = {"commit": commit, "dirty": dirty, "date": datetime.now(UTC).date().isoformat()}
+    timings |= latency(models, images, reference=REFERENCE, confidence=params.confidence, **asked)
+    # What ONNX Runtime cannot run is timed on torch, and labelled so.
+    timings["runtimes"] = {name: run.runtime for name, run in models.items()}
+    files = {name: candidates[name].files.onnx for name, run in models.items() if name in MODELS and run.runtime == OnnxModel.runtime}
+    timings["sessions"] = cold(files, batch_sizes=params.latency.batch_sizes, threads=params.latency.threads, confidence=params.confidence)
+    both = {SHIPPED, MADE_OF} <= set(candidates)
+    timings["one_bit"] = _one_bit(candidates[SHIPPED], candidates[MADE_OF], paths, images, params) if both else None
+    return timings
+
+
+def _told(scorecard: Mapping[str, Any]) -> Iterator[str]:
+    """What must not be overlooked, for standard error."""
+    data = scorecard["data"]
+    rows = next(iter(scorecard["models"].values()))["per_class"]
+    missing = [name for name, row in zip(data["class_names"], rows, strict=True) if row["images"] == 0]
+    if missing:
+        yield f"the test split ({data['test']} images) has none of {len(missing)} classes ({', '.join(missing[:10])}): nothing is known of them"
+    if not scorecard["refused"]:
+        yield from filter(None, (unhelpful(scorecard), ruined(scorecard), ruined_by_teacher(scorecard)))
 
 
 def _one_bit(quantized: Candidate, pruned: Candidate, paths: Paths, images: np.ndarray, params: EvaluateParams) -> dict[str, Any] | None:
@@ -212,16 +251,6 @@ def _one_bit(quantized: Candidate, pruned: Candidate, paths: Paths, images: np.n
         confidence=params.confidence,
         **params.latency.model_dump(),
     )
-
-
-def _attacked(params: Attacks, candidates: Mapping[str, Candidate], paths: Paths, seed: int, batch_size: int) -> dict[str, Robustness]:
-    """Every model under every attack, on the same test images."""
-    split = load_split(paths.prepared, "test")
-    ((samples, pixels, labels),) = split.gathered([torch.tensor(subset(params.images, len(split), seed))])
-    victims = {name: candidates[name].victim for name in MODELS}
-    attacks = {name: build(ATTACKS, spec) for name, spec in params.methods.items()}
-    arena = Arena(victims, SURROGATES, Batch(scaled(pixels), labels, samples), attacks, params.budgets, seed, batch_size)
-    return {name: arena.robustness(name) for name in MODELS}
 
 
 def _repeats(paths: Paths) -> int:
@@ -283,6 +312,11 @@ def _shared_names(card: dict[str, Any]) -> dict[str, float]:
         "cost/macs": card["macs"],
         "cost/bops": card["bops"],
     }
+
+
+def _speeds(batches: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """A model's latencies under the metric names that every stage uses."""
+    return {f"latency/{batch}_{key}": timed[key] for batch, timed in batches.items() for key in ("p50_ms", "p95_ms", "images_per_second")}
 
 
 def _summary(cards: dict[str, dict[str, Any]]) -> dict[str, Any]:

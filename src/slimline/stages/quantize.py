@@ -14,7 +14,7 @@ from slimline.core.quantized import FLOAT_BITS, settled
 from slimline.data.batches import Ordered
 from slimline.data.prepared import Images, load_split
 from slimline.errors import SlimlineError
-from slimline.export.runtime import SATURATING, adds_in_16_bits
+from slimline.export.session import SATURATING, adds_in_16_bits
 from slimline.params.fit import Fit
 from slimline.params.quantize import Quantize as QuantizeParams
 from slimline.paths import Paths

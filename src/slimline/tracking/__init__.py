@@ -17,6 +17,9 @@ class Tracker(Protocol):
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Measured numbers, of one epoch where `step` is given."""
 
+    def beside(self, stage: str, fingerprint: str, values: Mapping[str, float]) -> None:
+        """Final numbers that belong to what another stage made: onto its last finished run with this fingerprint, where there is one."""
+
     def tags(self, values: Mapping[str, str]) -> None:
         """Facts to search by."""
 

@@ -13,6 +13,7 @@ class MemoryTracker:
     def __init__(self) -> None:
         self.recorded_params: dict[str, Any] = {}
         self.recorded_metrics: list[tuple[str, float, int | None]] = []
+        self.recorded_beside: dict[str, dict[str, float]] = {}
         self.recorded_tags: dict[str, str] = {}
         self.recorded_artifacts: list[Path] = []
         self.status: Status | None = None
@@ -22,6 +23,9 @@ class MemoryTracker:
 
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         self.recorded_metrics += [(name, value, step) for name, value in values.items()]
+
+    def beside(self, stage: str, fingerprint: str, values: Mapping[str, float]) -> None:
+        self.recorded_beside.setdefault(stage, {}).update(values)
 
     def tags(self, values: Mapping[str, str]) -> None:
         self.recorded_tags |= values

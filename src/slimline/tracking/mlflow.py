@@ -143,6 +143,13 @@ class MlflowTracker:
         self._client.log_batch(self._run, metrics=[Metric(name, float(value), now, self._step) for name, value in values.items()])
 
     @_forgiving
+    def beside(self, stage: str, fingerprint: str, values: Mapping[str, float]) -> None:
+        run = self._search({STAGE_TAG: stage, FINGERPRINT_TAG: fingerprint}, "attributes.status = 'FINISHED'")
+        if run is not None:
+            now = get_current_time_millis()
+            self._client.log_batch(run, metrics=[Metric(name, float(value), now, 0) for name, value in values.items()])
+
+    @_forgiving
     def tags(self, values: Mapping[str, str]) -> None:
         self._client.log_batch(self._run, tags=[RunTag(name, value) for name, value in values.items()])
 

@@ -1,0 +1,35 @@
+"""`slimline gate`: may the quantized model of the last run be shipped?"""
+
+import argparse
+import json
+import sys
+
+from slimline.commands.command import Commands, read
+from slimline.errors import SlimlineError
+from slimline.params.evaluate import Evaluate, Gates
+from slimline.params.file import load
+from slimline.paths import Paths
+
+FAILED = 1
+"""Exit code where a gate does not pass."""
+
+
+def declare(commands: Commands) -> None:
+    gating = commands.add_parser("gate", help="whether the last run keeps the limits of evaluate.gates; exits with 1 if not")
+    gating.add_argument("--json", action="store_true", help="print JSON")
+    gating.set_defaults(run=gate)
+
+
+def gate(paths: Paths, given: argparse.Namespace) -> None:
+    """Print which gates passed and which failed."""
+    from slimline.evaluation.gates import table
+
+    limits = load(paths.params).block("evaluate", Evaluate).gates.limits
+    if not limits:
+        raise SlimlineError(f"{paths.params}: evaluate.gates sets no limit; put one there: {', '.join(Gates.model_fields)}")
+    judged = read(paths.gates)
+    if {name: one["limit"] for name, one in judged["gates"].items()} != limits:
+        raise SlimlineError(f"{paths.gates} was made with other limits than evaluate.gates has now; run dvc repro")
+    print(json.dumps(judged, indent=2) if given.json else table(judged))
+    if not judged["passed"]:
+        sys.exit(FAILED)

@@ -1,0 +1,58 @@
+"""Gates: which limits hold, by the worse end of each interval."""
+
+from typing import Any
+
+import pytest
+
+from slimline.evaluation.gates import GATES, Sides, judge, table
+from slimline.evaluation.statistics import compared
+from slimline.params.evaluate import Gates
+
+
+def sides(*, only_quantized: int = 2, only_teacher: int = 4, images: int = 1000, **changes: Any) -> Sides:
+    pair = vars(compared(only_quantized, only_teacher, images, 0.95))
+    scorecard = {
+        "models": {"teacher": {"packed_bytes": 300, "ece": 0.01}, "quantized": {"packed_bytes": 100, "ece": 0.02}},
+        "comparisons": {"quantized_vs_teacher": pair},
+        "robustness": [{"first": "quantized", "second": "teacher", "difference": d, "low": d - 0.05} for d in (0.0, -0.1)],
+    }
+    ratio = {"speed_up": 2.0, "low": 1.8, "high": 2.2}
+    timed = {"p50_ms": 1.0, "p50_low_ms": 0.9, "p50_high_ms": 1.1}
+    latency = {"models": {"quantized": {"batch_1": timed}}, "ratios_to_teacher": {"quantized": {"batch_1": ratio}}}
+    return Sides(scorecard | changes, latency, "quantized", "teacher")
+
+
+def test_every_gate_of_the_parameters_is_judged_and_no_other() -> None:
+    assert set(GATES) == set(Gates.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("gate", "passes", "fails"),
+    [
+        ("accuracy_drop", 0.02, 0.005),
+        ("size_ratio", 3.0, 3.1),
+        ("latency_ms", 1.1, 1.05),
+        ("speed_up", 1.8, 1.9),
+        ("ece", 0.02, 0.015),
+        ("robustness_drop", 0.151, 0.149),
+    ],
+)
+def test_a_limit_holds_where_the_worse_end_of_the_interval_keeps_it(gate, passes, fails) -> None:
+    for limit, holds in ((passes, True), (fails, False)):
+        judged = judge({gate: limit}, sides(), 0.95)
+        assert (judged["passed"], judged["gates"][gate]["passed"]) == (holds, holds)
+        assert table(judged).startswith("passed" if holds else "FAILED")
+
+
+def test_a_margin_that_too_few_images_cannot_show_says_how_many_would() -> None:
+    why = judge({"accuracy_drop": 0.005}, sides(), 0.95)["gates"]["accuracy_drop"]["why"]
+    assert why == "not shown: at 95 % confidence it may be 0.77 %; a limit of 0.50 % takes about 1,884 test images, here are 1,000"
+    why = judge({"accuracy_drop": 0.02}, sides(only_teacher=40), 0.95)["gates"]["accuracy_drop"]["why"]
+    assert why == "beyond the limit"
+
+
+def test_what_was_not_measured_passes_no_gate_and_without_gates_nothing_passed() -> None:
+    judged = judge({"robustness_drop": 0.9, "size_ratio": 1.0}, sides(robustness=[]), 0.95)
+    assert (judged["passed"], judged["gates"]["robustness_drop"]["why"]) == (False, "not measured")
+    assert not judge({"size_ratio": 1.0}, sides(models={"teacher": {}}), 0.95)["passed"]
+    assert judge({}, sides(), 0.95)["passed"] is None
