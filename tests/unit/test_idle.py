@@ -1,9 +1,12 @@
 """Units that count for nothing are taken out, and the network computes what it did."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
+import tiny
 from slimline.core.quantized import folded
 from slimline.models.network import network
 from slimline.quantization.idle import take_out_idle_units
@@ -11,7 +14,7 @@ from slimline.quantization.idle import take_out_idle_units
 SHAPE = (1, 16, 16)
 
 
-def pruned(spec: dict[str, object], keep: float, seed: int = 0) -> nn.Module:
+def pruned(spec: dict[str, Any], keep: float, seed: int = 0) -> nn.Module:
     """A network of the zoo with random biases, of whose weights a share `keep` is left."""
     torch.manual_seed(seed)
     model = network(spec, SHAPE, 10, (0.5,), (0.3,)).eval()
@@ -35,7 +38,7 @@ def numbers(model: nn.Module) -> int:
 @pytest.mark.parametrize("keep", [0.5, 0.1, 0.01])
 @pytest.mark.parametrize("name", ["lenet300", "lenet5", "resnet", "mobilenet", "vit", "densenet"])
 def test_the_network_computes_what_it_did(name: str, keep: float) -> None:
-    model = pruned({"name": name}, keep)
+    model = pruned(tiny.model_spec(name), keep)
     images = torch.rand(8, *SHAPE)
     with torch.no_grad():
         before = model(images)

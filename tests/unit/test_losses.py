@@ -274,7 +274,7 @@ except Stopped as stopped:
 def test_a_signal_while_the_teacher_is_asked_beforehand_is_heeded_at_the_next_batch(prepared) -> None:
     path = [str(Path(__file__).parent), str(Path(tiny.__file__).parent), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
-    done = subprocess.run([sys.executable, "-c", SIGNALLED, str(prepared)], capture_output=True, text=True, check=False, timeout=60, env=environment)
+    done = subprocess.run([sys.executable, "-c", SIGNALLED, str(prepared)], capture_output=True, text=True, check=False, timeout=300, env=environment)
     assert done.stdout.strip() == "stopped by SIGTERM 3 0", done.stderr
 
 

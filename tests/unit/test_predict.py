@@ -76,9 +76,8 @@ def test_the_likeliest_classes_come_first_one_line_an_image(folder, capsys) -> N
     assert numbers == sorted(numbers, reverse=True)
 
 
-@pytest.mark.parametrize("file", ["model.slim", "model.onnx"])
 @pytest.mark.parametrize(("resize", "background"), [("fit", 255), ("pad", 0), ("crop", 128)])
-def test_either_file_alone_prepares_images_as_the_stage_prepare_did(file, resize, background, folder, tmp_path, capsys) -> None:
+def test_either_file_alone_prepares_images_as_the_stage_prepare_did(resize, background, folder, tmp_path, capsys) -> None:
     """Of odd sizes, with transparency, turned by their EXIF; through the very function that makes prepared data."""
     draws = np.random.default_rng(1)
     pictures = tmp_path / "raw"
@@ -100,21 +99,22 @@ def test_either_file_alone_prepares_images_as_the_stage_prepare_did(file, resize
     about = describe(made)
     target = ModelFolder(tmp_path / "model")
     save(target, manifest.model_copy(update={"resize": about.resize, "background": about.background}), network)
-    alone = tmp_path / "alone" / file
-    alone.parent.mkdir()
-    shutil.copy(target.folder / file, alone)
     with (tmp_path / "files.csv").open(newline="") as text:
         names = [pictures / Path(row["file"]) for row in csv.DictReader(text) if row["split"] == "test"]
     prepared = [batch.images for batch in Ordered(load_split(made, "test"), 100)]
-    shown = shipped(alone, threads=1)
-    expected = torch.from_numpy(shown.run(torch.cat(prepared).numpy())).double().softmax(1)
-    run(*names, "--model", alone, "--json")
-    found = [list(one["probabilities"].values()) for one in json.loads(capsys.readouterr().out)]
-    assert len(found) == 4
-    assert np.array_equal(found, expected.numpy())
-    run(*names, "--model", alone, "--json", "--resize", "pad" if resize != "pad" else "fit")
-    other = [list(one["probabilities"].values()) for one in json.loads(capsys.readouterr().out)]
-    assert not np.array_equal(other, expected.numpy()), "the way to resize matters here"
+    for file in ("model.slim", "model.onnx"):
+        alone = tmp_path / f"{file} alone" / file
+        alone.parent.mkdir()
+        shutil.copy(target.folder / file, alone)
+        shown = shipped(alone, threads=1)
+        expected = torch.from_numpy(shown.run(torch.cat(prepared).numpy())).double().softmax(1)
+        run(*names, "--model", alone, "--json")
+        found = [list(one["probabilities"].values()) for one in json.loads(capsys.readouterr().out)]
+        assert len(found) == 4
+        assert np.array_equal(found, expected.numpy())
+        run(*names, "--model", alone, "--json", "--resize", "pad" if resize != "pad" else "fit")
+        other = [list(one["probabilities"].values()) for one in json.loads(capsys.readouterr().out)]
+        assert not np.array_equal(other, expected.numpy()), "the way to resize matters here"
 
 
 def test_many_images_are_classified_as_each_alone(folder) -> None:
