@@ -10,7 +10,7 @@ from repository import Repository, commit
 from slimline.data.diff import diff
 from slimline.errors import SlimlineError
 from slimline.paths import Paths
-from slimline.runtime.revision import prepared_at
+from slimline.runtime.revision import model_at, prepared_at
 
 SCRIPT = """
 import json, pathlib
@@ -24,8 +24,11 @@ for split in ("train", "validation", "test"):
 counts = {split: count for split in ("train", "validation", "test")}
 facts = {"classes": ["a", "b"], "input_shape": [1, 8, 8], "counts": counts, "mean": [0.5], "std": [0.5], "digest": str(count)}
 (target / "dataset.json").write_text(json.dumps(facts))
+model = pathlib.Path("models/quantized")
+model.mkdir(parents=True)
+(model / "model.json").write_text(str(count))
 """
-STAGE = "stages:\n  prepare:\n    cmd: python make.py\n    deps: [make.py, count.txt]\n    outs: [data/prepared]\n"
+STAGE = "stages:\n  prepare:\n    cmd: python make.py\n    deps: [make.py, count.txt]\n    outs: [data/prepared, models/quantized]\n"
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,16 @@ def test_an_experiments_workspace_gives_its_own(repository) -> None:
 def test_a_folder_is_taken_as_it_is_be_it_prepared_or_a_workspace(repository) -> None:
     assert digest_at(str(repository.root / "data" / "prepared"), repository.root) == "20"
     assert digest_at(str(repository.root / "experiments" / "small"), repository.root) == "10"
+
+
+def test_a_revision_the_workspace_or_a_folder_gives_its_model(repository, tmp_path) -> None:
+    folder = repository.root / "models" / "quantized"
+    for what, count in ((".", "20"), ("ten", "10"), (str(folder), "20"), (str(repository.root), "20")):
+        with model_at(what, Paths(repository.root), "quantized") as found:
+            assert (found / "model.json").read_text() == count
+    for what, told in ((str(tmp_path), "no model there"), ("empty", "this revision has no models/quantized"), ("nowhere", "no such folder")):
+        with pytest.raises(SlimlineError, match=told), model_at(what, Paths(repository.root), "quantized"):
+            pass
 
 
 def test_what_was_fetched_is_deleted_afterwards_and_the_workspace_is_left_alone(repository) -> None:

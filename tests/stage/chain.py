@@ -38,7 +38,9 @@ quantize:
   fit: {GENTLE}
 evaluate:
   confidence: 0.95
+  margin: 0.05
   batch_size: 256
+  gates: {{accuracy_drop: 0.999, size_ratio: 2.0, robustness_drop: 0.999}}
   latency: {{threads: 1, batch_sizes: [1, 8], rounds: 10, warm_up: 1}}
   attacks:
     images: 24

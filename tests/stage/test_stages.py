@@ -20,7 +20,7 @@ from slimline.data.prepared import Images, load_split
 from slimline.errors import SlimlineError
 from slimline.evaluation.masking import TESTS
 from slimline.export.runtime import OnnxModel
-from slimline.paths import MODELS, Paths
+from slimline.paths import MODELS, ModelFolder, Paths
 from slimline.runtime.outcome import accuracy
 from slimline.stages.evaluate import COMPARED
 
@@ -227,6 +227,70 @@ def test_evaluation_measures_the_exported_file_and_sees_that_it_is_another_netwo
     assert scorecard["robustness"] == []
     assert not any("attacks" in card for card in scorecard["models"].values())
     assert chain.paths.robustness.read_text().count("\n") == 2
+
+
+@pytest.mark.parametrize("broken", ["pruned", "teacher"])
+def test_a_model_that_cannot_be_evaluated_is_refused_and_the_others_are_reported(broken, copy_of_chain: Copy) -> None:
+    chain = copy_of_chain()
+    chain.paths.model(broken).onnx.write_bytes(b"no network")
+    expected = json.loads(chain.paths.scorecard.read_text())["models"]
+    with pytest.raises(SlimlineError, match=rf"{broken}/model\.onnx: ONNX Runtime cannot load it .*What could be said of the other models is in"):
+        chain.run("evaluate", evaluate={"attacks": None, "gates": {"size_ratio": 2.0}})
+    scorecard = json.loads(chain.paths.scorecard.read_text())
+    assert list(scorecard["refused"]) == [broken]
+    assert set(scorecard["models"]) == set(MODELS) - {broken}
+    assert scorecard["models"]["quantized"]["accuracy"] == expected["quantized"]["accuracy"]
+    assert all(broken not in name for name in scorecard["comparisons"])
+    gate = json.loads(chain.paths.gates.read_text())["gates"]["size_ratio"]
+    assert (gate["passed"], gate["why"]) == ((False, "not measured") if broken == "teacher" else (True, ""))
+
+
+def test_a_test_split_of_one_image_is_evaluated_and_says_how_little_that_is(copy_of_chain: Copy, capfd: pytest.CaptureFixture[str]) -> None:
+    chain = copy_of_chain()
+    for file in ("images.npy", "labels.npy"):
+        np.save(chain.paths.prepared / "test" / file, np.load(chain.paths.prepared / "test" / file)[:1])
+    description = json.loads((chain.paths.prepared / "dataset.json").read_text())
+    description["counts"]["test"] = 1
+    (chain.paths.prepared / "dataset.json").write_text(json.dumps(description))
+    chain.run("evaluate", evaluate={"gates": {"accuracy_drop": 0.5}})
+    pair = json.loads(chain.paths.scorecard.read_text())["comparisons"]["quantized_vs_teacher"]
+    assert (pair["images"], pair["high"] - pair["low"] > 0.5) == (1, True)
+    assert not json.loads(chain.paths.gates.read_text())["passed"]
+    assert "the test split (1 images) has none of 9 classes" in capfd.readouterr().err
+
+
+def test_test_figures_stand_on_the_run_of_each_models_own_stage(chain: Chain) -> None:
+    beside, scorecard = chain.trackers["evaluate"].recorded_beside, json.loads(chain.paths.scorecard.read_text())
+    assert beside.keys() == {"train_teacher", "distill_student", "train_alone", "prune", "quantize"}
+    assert beside["quantize"]["test/accuracy"] == scorecard["models"]["quantized"]["accuracy"]
+    assert "latency/batch_1_p50_ms" in beside["quantize"]
+    assert not beside["quantize"].keys() & chain.made["quantize"].metrics.keys()
+
+
+def test_two_models_are_compared_on_the_test_images_and_the_gates_decide_the_exit_code(
+    chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def compare(*arguments: str) -> int:
+        try:
+            cli.main(["--workspace", str(chain.paths.root), "compare", *arguments])
+        except SystemExit as ended:
+            return int(ended.code or 0)
+        return 0
+
+    assert compare(str(chain.paths.model("teacher").folder), ".", "--json") == 0
+    found, scorecard = json.loads(capsys.readouterr().out), json.loads(chain.paths.scorecard.read_text())
+    for name, key in (("teacher", "A"), ("quantized", "B")):
+        for figure in ("validation_accuracy", "accuracy", "errors", "ece", "packed_bytes", "bops"):
+            assert found["models"][key][figure] == scorecard["models"][name][figure], figure
+    same = ("images", "only_first", "only_second", "low", "high")
+    assert [found["comparisons"]["B_vs_A"][key] for key in same] == [scorecard["comparisons"]["quantized_vs_teacher"][key] for key in same]
+    assert compare(str(chain.paths.root), str(chain.paths.model("teacher").folder)) == 1  # no gate lets a larger one pass
+    assert "FAILED  size_ratio" in capsys.readouterr().out
+    manifest, model = artifacts.load(chain.paths.model("quantized"))
+    for change, told in (({"classes": tuple("abcdefghij")}, "knows the classes a, b"), ({"background": 0}, "was made for images with background 0")):
+        artifacts.save(ModelFolder(tmp_path / "other"), manifest.model_copy(update=change), model)
+        assert compare(str(tmp_path / "other"), ".") == 2
+        assert told in capsys.readouterr().err
 
 
 def test_the_summary_holds_at_most_ten_numbers(chain: Chain) -> None:

@@ -1,12 +1,17 @@
 """Gates: which limits hold, by the worse end of each interval."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from slimline import cli
 from slimline.evaluation.gates import GATES, Sides, judge, table
 from slimline.evaluation.statistics import compared
+from slimline.files import write_json
 from slimline.params.evaluate import Gates
+from slimline.paths import Paths
 
 
 def sides(*, only_quantized: int = 2, only_teacher: int = 4, images: int = 1000, **changes: Any) -> Sides:
@@ -56,3 +61,38 @@ def test_what_was_not_measured_passes_no_gate_and_without_gates_nothing_passed()
     assert (judged["passed"], judged["gates"]["robustness_drop"]["why"]) == (False, "not measured")
     assert not judge({"size_ratio": 1.0}, sides(models={"teacher": {}}), 0.95)["passed"]
     assert judge({}, sides(), 0.95)["passed"] is None
+
+
+def gate(folder: Path, limit: float | None, judged: dict[str, Any] | None, *arguments: str) -> int:
+    """The exit code of `slimline gate` where params.yaml asks for a size ratio of `limit`, and `judged` is what the last run left."""
+    text = Path(__file__).with_name("shipped_params.yaml").read_text()
+    gates = "" if limit is None else f"  gates: {{size_ratio: {limit}}}\n"
+    (folder / "params.yaml").write_text(text.replace("    warm_up: 20\n", f"    warm_up: 20\n{gates}"))
+    if judged is not None:
+        write_json(Paths(folder).gates, judged)
+    try:
+        cli.main(["--workspace", str(folder), "gate", *arguments])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    return 0
+
+
+def test_the_command_says_what_passed_and_ends_with_0_1_or_2(tmp_path, capsys) -> None:
+    assert gate(tmp_path, 2.0, judge({"size_ratio": 2.0}, sides(), 0.95)) == 0
+    assert capsys.readouterr().out == "passed  size_ratio      3; limit ≥ 2\n"
+    assert gate(tmp_path, 4.0, judge({"size_ratio": 4.0}, sides(), 0.95), "--json") == 1
+    assert json.loads(capsys.readouterr().out)["gates"]["size_ratio"]["passed"] is False
+
+
+@pytest.mark.parametrize(
+    ("limit", "judged", "told"),
+    [
+        (None, None, "evaluate.gates sets no limit; put one there: accuracy_drop"),
+        (2.0, None, "gates.json: no such file; run make repro first"),
+        (2.0, {"gates": {"size_ratio": {"limit": 3.0}}}, "was made with other limits than evaluate.gates has now; run dvc repro"),
+        (2.0, {"models": 1}, "was not written by evaluate"),
+    ],
+)
+def test_what_cannot_be_judged_is_refused(limit, judged, told, tmp_path, capsys) -> None:
+    assert gate(tmp_path, limit, judged) == 2
+    assert told in capsys.readouterr().err

@@ -204,6 +204,13 @@ ATTACK_SLIPS = {
     "no methods": ("{a: {name: fgsm}}", "{}", "methods: found {}; Dictionary should have at least 1 item"),
     "no images": ("images: 9", "images: 0", "images: found 0; it should be greater than or equal to 1"),
 }
+GATE_SLIPS = {
+    "no such metric": ("{acuracy_drop: 0.1}", "gates.acuracy_drop: no such parameter; did you mean accuracy_drop?"),
+    "a text": ("{ece: small}", 'gates.ece: found "small"'),
+    "never to be held": ("{accuracy_drop: 0.0}", "gates.accuracy_drop: found 0.0; it should be greater than 0"),
+    "attacks that are not made": ("{robustness_drop: 0.1}", ": gates.robustness_drop needs attacks that are bounded by a distance"),
+    "a batch that is not timed": ("{speed_up: 1.0}", ": gates.speed_up is about batches of one image: put 1 into latency.batch_sizes"),
+}
 FILES = {
     "empty": ("", f"found nothing; a mapping with the blocks {BLOCK} is needed"),
     "only comments": ("# soon\n", "found nothing; a mapping with the blocks"),
@@ -240,6 +247,15 @@ def test_attacks_that_cannot_be_made_are_refused(slip, tmp_path) -> None:
     message = refusal(path)
     assert message.startswith(f"{path}: evaluate.attacks{told if told.startswith(':') else f'.{told}'}")
     assert "\n" not in message
+
+
+@pytest.mark.parametrize("slip", GATE_SLIPS)
+def test_gates_that_cannot_be_judged_are_refused_by_name(slip, tmp_path) -> None:
+    gates, told = GATE_SLIPS[slip]
+    path = tmp_path / "params.yaml"
+    text = TEXT.replace("batch_sizes: [1, 64]", "batch_sizes: [64]")
+    path.write_text(text.replace("    warm_up: 20\n", f"    warm_up: 20\n  gates: {gates}\n"))
+    assert refusal(path).startswith(f"{path}: evaluate{told if told.startswith(':') else f'.{told}'}")
 
 
 @pytest.mark.parametrize("kind", FILES)

@@ -28,7 +28,10 @@ def test_the_memory_tracker_keeps_what_it_was_given(tmp_path) -> None:
     tracker.metrics({"loss": 0.5}, step=1)
     tracker.tags({"a": "b"})
     tracker.artifact(tmp_path)
+    tracker.beside("prune", "print", {"test/accuracy": 0.9})
+    tracker.beside("prune", "print", {"test/ece": 0.1})
     tracker.finish("FINISHED", last=False)
+    assert tracker.recorded_beside == {"prune": {"test/accuracy": 0.9, "test/ece": 0.1}}
     assert tracker.recorded_params == {"fit.epochs": 3}
     assert tracker.recorded_metrics == [("loss", 1.0, 0), ("loss", 0.5, 1)]
     assert (tracker.recorded_tags, tracker.recorded_artifacts, tracker.status) == ({"a": "b"}, [tmp_path], "FINISHED")
@@ -105,6 +108,18 @@ def test_the_last_stage_closes_the_parent(start, runs) -> None:
     start("prepare", "four").finish("FINISHED", last=False)
     start("evaluate", "four").finish("FINISHED", last=True)
     assert [run.info.status for run in runs("four")] == ["FINISHED"] * 3
+
+
+def test_figures_of_what_another_stage_made_stand_on_its_own_run(start, runs) -> None:
+    start("prune", "ten").finish("FINISHED", last=False)
+    later = start("evaluate", "eleven")
+    later.beside("prune", "prune of ten", {"test/accuracy": 0.25})
+    later.beside("prune", "prune of ten", {"test/accuracy": 0.5})
+    later.beside("prune", "of none", {"test/accuracy": 0.0})
+    later.finish("FINISHED", last=True)
+    assert not later.broken
+    assert runs("ten")[1].data.metrics == {"test/accuracy": 0.5}
+    assert runs("ten")[1].info.status == "FINISHED"
 
 
 def test_a_stage_that_failed_is_told_and_a_new_attempt_goes_on_in_its_run_and_its_parent(start, runs) -> None:

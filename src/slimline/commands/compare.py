@@ -25,12 +25,15 @@ def declare(commands: Commands) -> None:
 
 def compare(paths: Paths, given: argparse.Namespace) -> None:
     """Print two models side by side, and what the gates say of the second."""
+    import torch
+
     from slimline.evaluation.versus import versus  # torch and ONNX Runtime: seconds
     from slimline.report.versus import as_text
     from slimline.runtime.revision import model_at
 
     params = load(paths.params)
     threads = params.block("hardware", Hardware).threads
+    torch.set_num_threads(threads)
     with model_at(given.before, paths, given.model) as before, model_at(given.after, paths, given.model) as after:
         found = versus(before, after, paths.prepared, params.block("evaluate", Evaluate), seed=params.seed, threads=threads)
     for name in found["trained_on_other_data"]:

@@ -28,7 +28,11 @@ def gate(paths: Paths, given: argparse.Namespace) -> None:
     if not limits:
         raise SlimlineError(f"{paths.params}: evaluate.gates sets no limit; put one there: {', '.join(Gates.model_fields)}")
     judged = read(paths.gates)
-    if {name: one["limit"] for name, one in judged["gates"].items()} != limits:
+    try:
+        judged_by = {name: one["limit"] for name, one in judged["gates"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SlimlineError(f"{paths.gates} was not written by evaluate; run dvc repro --force evaluate") from error
+    if judged_by != limits:
         raise SlimlineError(f"{paths.gates} was made with other limits than evaluate.gates has now; run dvc repro")
     print(json.dumps(judged, indent=2) if given.json else table(judged))
     if not judged["passed"]:
