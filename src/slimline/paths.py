@@ -143,6 +143,20 @@ class Paths:
         return self.root / "plots" / "tradeoff.csv"
 
     @property
+    def calls(self) -> Path:
+        """Latency of each model, and its accuracy: one row a model and batch size."""
+        return self.root / "plots" / "latency.csv"
+
+    @property
+    def layers(self) -> Path:
+        """What compression left of each layer: one row a layer of the quantized model."""
+        return self.root / "plots" / "layers.csv"
+
+    def calibration(self, name: str) -> Path:
+        """How often a model is right where it is how sure: one row a bin."""
+        return self.root / "plots" / "calibration" / f"{name}.csv"
+
+    @property
     def robustness(self) -> Path:
         """Accuracy of each model under attack: one row a budget."""
         return self.root / "plots" / "robustness.csv"

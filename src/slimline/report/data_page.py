@@ -2,19 +2,17 @@
 
 import csv
 import json
-from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from slimline.errors import SlimlineError
 from slimline.paths import Paths
+from slimline.report.pictures import address
 from slimline.report.rendering import render
 
 A_CLASS = 10
@@ -23,8 +21,6 @@ CLASSES = 60
 """Classes that are shown: the smallest, where trouble is."""
 CARDS = 36
 """Odd images of a kind that are shown."""
-SIDE = 128
-"""Pixels of a shown image; larger ones are made smaller, or the page would be."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +74,7 @@ def data_page(paths: Paths) -> str:
 
     def cards(titles: Mapping[str, str]) -> list[Card]:
         known = [(file, title, places[file]) for file, title in titles.items() if file in places]
-        return [Card(_png(arrays[split][row]), title, file) for file, title, (split, row, _) in known]
+        return [Card(address(arrays[split][row]), title, file) for file, title, (split, row, _) in known]
 
     def labelled(files: Iterable[str]) -> list[Card]:
         return cards({file: places[file][2] for file in files if file in places})
@@ -114,13 +110,4 @@ def _places(files: Path, wanted: set[str]) -> dict[str, tuple[str, int, str]]:
 def _classes(counts: dict[str, Any], names: Sequence[str], images: np.ndarray, labels: np.ndarray) -> list[Class]:
     rarest = sorted(range(len(names)), key=lambda index: counts[names[index]]["train"])[:CLASSES]
     samples = {index: np.flatnonzero(labels == index)[:A_CLASS] for index in sorted(rarest)}
-    return [Class(names[index], counts[names[index]], [_png(images[row]) for row in rows]) for index, rows in samples.items()]
-
-
-def _png(pixels: np.ndarray) -> str:
-    """`channels height width` bytes as the address of a picture that stands in the page itself."""
-    image = Image.fromarray(np.squeeze(pixels.transpose(1, 2, 0), 2) if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-    image.thumbnail((SIDE, SIDE))
-    stream = BytesIO()
-    image.save(stream, "PNG")
-    return f"data:image/png;base64,{b64encode(stream.getvalue()).decode()}"
+    return [Class(names[index], counts[names[index]], [address(images[row]) for row in rows]) for index, rows in samples.items()]

@@ -10,8 +10,8 @@ import matplotlib
 from matplotlib import style
 from matplotlib.figure import Figure
 
-WIDTH = 4.9
-"""Inches: about a phone's width, so that text shrinks little there; wider pages set figures side by side."""
+WIDTH = 4.2
+"""Inches, a little less than a phone's width, so that text does not shrink there; wider pages set figures side by side."""
 
 DPI = 130
 

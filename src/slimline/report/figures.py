@@ -1,5 +1,6 @@
 """The report's figures: pure functions from numbers to SVG text."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -7,60 +8,90 @@ from jaxtyping import Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
 from slimline.report.curves import Curve
 from slimline.report.drawing import COLORS, INK, LINES, color, marker, svg
-from slimline.report.numbers import label, milliseconds, size, tick
+from slimline.report.numbers import label, milliseconds
 from slimline.report.words import Numbers
 
 CLOSE, APART = 0.04, 9.0
 """Models nearer than this share of the axis would hide each other; they are drawn this many typographic points apart."""
 
+MOST_TICKS = 6
+"""Along an axis as wide as a phone."""
+
 LONGEST = 14
 """Characters of a class name beside a confusion matrix."""
 
 
-def tradeoff(models: Mapping[str, Numbers]) -> str:
-    """Test accuracy with its interval against bytes of the packed file, on a logarithmic axis.
+def tradeoff(
+    models: Mapping[str, Numbers], costs: Mapping[str, float], *, name: str, axis: str, told: Callable[[float], str], ticked: Callable[[float], str]
+) -> str:
+    """Test accuracy with its interval against a cost, on a logarithmic axis; a line joins the models that none beats in both.
 
     Args:
-        models: cards by name, with `accuracy`, `accuracy_low`, `accuracy_high`, `packed_bytes`.
+        models: cards by name, with `accuracy`, `accuracy_low`, `accuracy_high`.
+        costs: what each model costs; above zero.
+        name: of the figure, unique on the page.
+        axis: what the cost is.
+        told, ticked: a cost in the legend, and beside the axis.
     """
     names = list(models)
-    sizes = np.array([float(models[name]["packed_bytes"]) for name in names])
-    low, high = sizes.min() / 1.6, sizes.max() * 1.6
-    offsets = aside(np.log(sizes / low) / np.log(high / low))
+    spent = np.array([float(costs[name]) for name in names])
+    low, high = spent.min() / 1.6, spent.max() * 1.6
+    offsets = aside(np.log(spent / low) / np.log(high / low))
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        for index, name in enumerate(names):
-            card = models[name]
+        best = front(spent, [models[name]["accuracy"] for name in names])
+        axes.step(spent[best], [models[names[one]]["accuracy"] for one in best], where="post", color=INK, alpha=0.35, linewidth=1)
+        for index, model in enumerate(names):
+            card = models[model]
             below, above = card["accuracy"] - card["accuracy_low"], card["accuracy_high"] - card["accuracy"]
             place = axes.transData + ScaledTranslation(offsets[index] / 72, 0, figure.dpi_scale_trans)
             axes.errorbar(
-                card["packed_bytes"],
+                spent[index],
                 card["accuracy"],
                 yerr=[[max(below, 0)], [max(above, 0)]],
                 transform=place,
                 capsize=3,
                 linestyle="none",
-                label=f"{label(name)}, {size(card['packed_bytes'])}",
+                label=f"{label(model)}, {told(spent[index])}",
                 color=color(index),
                 marker=marker(index),
             )
         bottom, top = min(card["accuracy_low"] for card in models.values()), max(card["accuracy_high"] for card in models.values())
         room = 0.1 * max(top - bottom, 0.001)
-        axes.set(xscale="log", xlim=(low, high), ylim=(bottom - room, top + room), xlabel="packed file, model.slim", ylabel="test accuracy")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 300 else (1,)))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set(xscale="log", xlim=(low, high), ylim=(bottom - room, top + room), xlabel=axis, ylabel="test accuracy")
+        axes.xaxis.set_major_locator(FixedLocator(ticks(low, high)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: ticked(value)))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(_percent))
         axes.grid(True)
         figure.legend(loc="outside lower center", ncols=2)
 
-    return svg(draw, name="tradeoff", height=3.9)
+    return svg(draw, name=name, height=3.7)
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers within (low, high), few enough to be told beside a logarithmic axis: 1, 2, 5, or powers of ten, or equal steps."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for subs in ((1, 2, 5), (1, 3), (1,)):
+        found = [float(f"{sub}e{power}") for power in powers for sub in subs if low < float(f"{sub}e{power}") < high]
+        if 3 <= len(found) <= MOST_TICKS:
+            return found
+    return [float(one) for one in MaxNLocator(nbins=4).tick_values(low, high) if low < one < high] if high < 10 * low else found
+
+
+def front(costs: Sequence[float] | np.ndarray, accuracies: Sequence[float]) -> list[int]:
+    """Indices of the Pareto front, the cheapest first: of those that cost as much or less, none is as accurate."""
+    kept: list[int] = []
+    for index in sorted(range(len(costs)), key=lambda one: (costs[one], -accuracies[one])):
+        if not kept or accuracies[index] > accuracies[kept[-1]]:
+            kept.append(index)
+    return kept
 
 
 def aside(places: np.ndarray) -> list[float]:
@@ -121,7 +152,7 @@ def help_curves(curves: Mapping[str, Sequence[Curve]], order: Sequence[str]) -> 
         axes.grid(True)
         figure.legend(loc="outside lower center", ncols=3, handlelength=3.2)
 
-    return svg(draw, name="help-curves", height=3.6)
+    return svg(draw, name="help-curves", height=3.3)
 
 
 def _curves(
@@ -152,7 +183,7 @@ def _curves(
         axes.grid(True)
         figure.legend(loc="outside lower center", ncols=3, handlelength=3.2)
 
-    return svg(draw, name=name, height=3.6)
+    return svg(draw, name=name, height=3.3)
 
 
 def robustness(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], order: Sequence[str]) -> str:
@@ -181,7 +212,7 @@ def robustness(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
                 )
             axes.set_title(title, fontsize=9)
             axes.set(ylim=(-0.03, 1.03), xlim=(0, None))
-            axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 5, 10]))
             axes.yaxis.set_major_formatter(FuncFormatter(_percent))
             axes.grid(True)
         figure.legend(handles=plots.flat[0].get_lines(), loc="outside lower center", ncols=3, handlelength=3.2)
@@ -216,7 +247,7 @@ def confusion(matrix: Int[np.ndarray, "actual predicted"], classes: Sequence[str
         for spine in axes.spines.values():
             spine.set_visible(True)
 
-    return svg(draw, name=f"confusion-{name.replace('_', '-')}", height=4.7)
+    return svg(draw, name=f"confusion-{name.replace('_', '-')}", height=4.2)
 
 
 def _percent(share: float, _: int) -> str:
@@ -235,7 +266,7 @@ def _shortened(text: str) -> str:
 
 def _fits(classes: int, characters: int) -> float:
     """Size of type, in points, at which a count fills three quarters of its cell; a bold digit is 0.7 as wide as its size."""
-    cell = 72 * 3.2 / classes
+    cell = 72 * 2.9 / classes
     return min(9.0, 0.75 * cell / (0.7 * characters))
 
 

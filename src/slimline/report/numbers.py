@@ -35,6 +35,11 @@ def count(number: int) -> str:
     return f"{number:,}"
 
 
+def signed(number: int) -> str:
+    """A change of a whole number, with its sign."""
+    return f"{number:+,}".replace("-", "\u2212") if number else "0"
+
+
 def short(number: float) -> str:
     """A count to three significant digits with a decimal prefix, as 2.53 M."""
     value, prefix = _scaled(number)

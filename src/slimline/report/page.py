@@ -1,20 +1,23 @@
 """`reports/index.html`: one page that needs nothing beside itself, made from the numbers the run has just written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jaxtyping import Int
+from jaxtyping import UInt8
 from markupsafe import Markup
 from numpy import ndarray
 
-from slimline.report import figures, one_bit
+from slimline.evaluation.layers import Layer
+from slimline.report import calibration, figures, layers, mistakes, one_bit
 from slimline.report.curves import Curve, read, read_all, steps_to
-from slimline.report.numbers import count, label, milliseconds, percent, points, size, times
+from slimline.report.gates import verdict
+from slimline.report.numbers import count, label, milliseconds, percent, points, size, tick, times
 from slimline.report.rendering import render
-from slimline.report.robustness import NOT_SHOWN, attacked, less_robust, masked, verdict
+from slimline.report.robustness import NOT_SHOWN, attacked, less_robust, masked
 from slimline.report.robustness import curves as robustness_curves
-from slimline.report.shown import Shown
+from slimline.report.robustness import verdict as robustness_verdict
+from slimline.report.shown import Section, Shown
 from slimline.report.tables import comparisons_table, models_table
 from slimline.report.words import (
     SHIPPED,
@@ -35,9 +38,6 @@ from slimline.report.words import (
 
 TAUGHT, ALONE = "student", "student_alone"
 
-MOST_CLASSES = 16
-"""Classes of a confusion matrix that still fit a figure."""
-
 
 @dataclass(frozen=True)
 class Tile:
@@ -55,47 +55,55 @@ MOODS = {"faster": "good", "better": "good", "slower": "worse", "worse": "worse"
 def page(
     scorecard: Numbers,
     latency: Numbers,
-    confusions: Mapping[str, Int[ndarray, "actual predicted"]],
+    gates: Numbers,
     curves: Mapping[str, Path],
-    classes: Sequence[str],
     *,
     confidence: float | None = None,
     again: Mapping[str, Sequence[Path]] | None = None,
+    weights: Sequence[Layer] = (),
+    images: Mapping[int, UInt8[ndarray, "channels height width"]] | None = None,
 ) -> str:
     """The report as HTML text; the same arguments give the same bytes.
 
     Args:
-        scorecard, latency: as in `metrics/scorecard.json` and `metrics/latency.json`.
-        confusions: counts on the test split by model.
+        scorecard, latency, gates: as in `metrics/scorecard.json`, `metrics/latency.json` and `metrics/gates.json`.
         curves: training curve by model; a file that is not there is a model that was not trained.
-        classes: names, in the order of the matrices' rows.
         again: curves of the same models trained from further seeds.
+        weights: what compression left of each layer of the model to ship.
         confidence: level of every interval, as 0.95; without it the page says "interval" and names no level.
 
     Raises:
         SlimlineError: a curve's file is no curve.
     """
     trained, level = read(curves), Level(confidence)
+    lines = [*drawbacks(scorecard, latency), *less_robust(scorecard), *masked(scorecard)]
+    sections = {
+        "Accuracy against size and speed": Section(_tradeoffs(scorecard, latency, level)),
+        "Speed": Section(_latencies(latency)),
+        "Mistakes": mistakes.section(scorecard, images or {}),
+        "Calibration": calibration.section(scorecard),
+        "Robustness": Section(_robustness(scorecard)),
+        "Bits and sparsity per layer": layers.section(weights),
+        "With and without the teacher": Section(_help(scorecard, trained, again or {})),
+        "Training": Section(_curves(trained, list(scorecard["models"]))),
+    }
     return render(
         "template.html",
         headline=headline(scorecard, latency),
+        gates=verdict(gates),
         sentences=[accuracy_sentence(scorecard, level), meaning(scorecard)],
         tiles=_tiles(scorecard, latency),
-        drawbacks=[*drawbacks(scorecard, latency), *less_robust(scorecard), *masked(scorecard)],
+        drawbacks=[line for line in lines if label(SHIPPED) in line],
+        others=[line for line in lines if label(SHIPPED) not in line],
         attacked=next(iter(attacked(scorecard).values()), None),
         data=scorecard["data"],
         models=list(scorecard["models"]),
-        rows=models_table(scorecard, latency),
+        shipped=SHIPPED,
+        parts=models_table(scorecard, latency),
         compared=comparisons_table(scorecard),
         one_bit=one_bit.section(scorecard, latency, level),
-        groups={
-            "Size and accuracy": [_tradeoff(scorecard, level)],
-            "Speed": _latencies(latency),
-            "With and without the teacher": _help(scorecard, trained, again or {}),
-            "Training": _curves(trained, list(scorecard["models"])),
-            "Robustness": _robustness(scorecard),
-            "Mistakes": _confusions(confusions, classes),
-        },
+        margin=next((points(-pair["margin"], pair["images"]) for pair in scorecard["comparisons"].values() if "margin" in pair), None),
+        sections={title: section for title, section in sections.items() if section},
         untrained=[label(name) for name in curves if name not in trained],
         latency=latency,
         level=str(level),
@@ -115,14 +123,68 @@ def _tiles(scorecard: Numbers, latency: Numbers) -> list[Tile]:
     return [*tiles, Tile(points(pair["difference"], pair["images"]), f"points of test accuracy against the teacher: {word}", MOODS.get(word, "open"))]
 
 
-def _tradeoff(scorecard: Numbers, level: Level) -> Shown:
+@dataclass(frozen=True)
+class Cost:
+    """What accuracy is drawn against.
+
+    Args:
+        title: in running text.
+        values: by model.
+        name: of the figure.
+        axis: beside it.
+        told, tick: a value in running text, and beside the axis.
+        source: the file that has the numbers.
+    """
+
+    title: str
+    values: Mapping[str, float]
+    name: str
+    axis: str
+    told: Callable[[float], str]
+    tick: Callable[[float], str]
+    source: str
+
+
+def _tradeoffs(scorecard: Numbers, latency: Numbers, level: Level) -> list[Shown]:
+    models, timings = scorecard["models"], latency["models"]
+    first = next(iter(timings[TEACHER]))
+    packed = {name: float(card["packed_bytes"]) for name, card in models.items()}
+    medians = {name: float(timings[name][first]["p50_ms"]) for name in models}
+
+    def ms(value: float) -> str:
+        return f"{milliseconds(value)} ms"
+
+    def short_ms(value: float) -> str:
+        return f"{value:g} ms"
+
+    return [
+        _tradeoff(scorecard, level, Cost("the packed file's size", packed, "tradeoff", "packed file, model.slim", size, tick, "plots/tradeoff.csv")),
+        _tradeoff(
+            scorecard,
+            level,
+            Cost(
+                f"median latency at {batch(first)}",
+                medians,
+                "tradeoff-latency",
+                f"median latency at {batch(first)}",
+                ms,
+                short_ms,
+                "plots/latency.csv",
+            ),
+        ),
+    ]
+
+
+def _tradeoff(scorecard: Numbers, level: Level, cost: Cost) -> Shown:
     models, test = scorecard["models"], scorecard["data"]["test"]
-    told = "; ".join(f"{label(name)} {size(card['packed_bytes'])}, {percent(card['accuracy'], test)}" for name, card in models.items())
+    told = "; ".join(f"{label(name)} {cost.told(cost.values[name])}, {percent(card['accuracy'], test)}" for name, card in models.items())
     return Shown(
-        Markup(figures.tradeoff(models)),
-        f"Test accuracy against packed size: {told}.",
-        f"Test accuracy against the packed file's size. Bars: {level} of each accuracy, {count(test)} images. Neither axis starts at zero; "
-        "models on one spot are drawn side by side. Compare two models by the paired table, not by whether their bars overlap.",
+        Markup(figures.tradeoff(models, cost.values, name=cost.name, axis=cost.axis, told=cost.told, ticked=cost.tick)),
+        f"Test accuracy against {cost.title}: {told}.",
+        f"Test accuracy against {cost.title}; up and to the left is better. The line joins models that none beats in both. "
+        f"Bars: {level} of each accuracy, {count(test)} images; neither axis starts at zero, models on one spot stand side by side. "
+        "Compare two models by the paired table, not by whether their bars overlap.",
+        cost.source,
     )
 
 
@@ -194,7 +256,7 @@ def _robustness(scorecard: Numbers) -> list[Shown]:
         f"{title} {next(iter(lines.values()))[-1][0]:g}: {', '.join(f'{label(name)} {percent(line[-1][1], images)}' for name, line in lines.items())}"
         for title, lines in drawn.items()
     )
-    doubted = [label(name) for name, one in attacked(scorecard).items() if verdict(one) == NOT_SHOWN]
+    doubted = [label(name) for name, one in attacked(scorecard).items() if robustness_verdict(one) == NOT_SHOWN]
     doubt = f" Robustness not shown: {', '.join(doubted)}; their gradients may be masked." if doubted else ""
     return [
         Shown(
@@ -204,29 +266,3 @@ def _robustness(scorecard: Numbers) -> list[Shown]:
             f"lost that any attack of that measure fools. A high curve shows that these attacks failed, not that all would.{doubt}",
         )
     ]
-
-
-def _confusions(confusions: Mapping[str, Int[ndarray, "actual predicted"]], classes: Sequence[str]) -> list[Shown]:
-    names = [name for name in (TEACHER, SHIPPED) if name in confusions]
-    kept = figures.hardest([confusions[name] for name in names], MOST_CLASSES)
-    part = "" if len(kept) == len(classes) else f" The {len(kept)} of {count(len(classes))} classes with the most errors; the others are left out."
-    shown = []
-    for name in names:
-        matrix = confusions[name]
-        images = int(matrix.sum())
-        errors = f"{count(images - int(matrix.trace()))} of {count(images)} test images off the diagonal"
-        shown.append(
-            Shown(
-                Markup(figures.confusion(matrix[kept][:, kept], [classes[index] for index in kept], name)),
-                f"Confusion matrix of the {label(name)} model: {errors}. {_mistakes(matrix, classes)}",
-                f"Confusion matrix of the {label(name)} model, test images. Blue: right; orange: errors.{part}",
-            )
-        )
-    return shown
-
-
-def _mistakes(matrix: Int[ndarray, "actual predicted"], classes: Sequence[str]) -> str:
-    """The three most frequent mistakes, for who cannot see the matrix."""
-    wrong = [(int(matrix[a, p]), classes[a], classes[p]) for a in range(len(classes)) for p in range(len(classes)) if a != p and matrix[a, p]]
-    told = [f"{actual} taken for {predicted} {count(times)}×" for times, actual, predicted in sorted(wrong, key=lambda one: -one[0])[:3]]
-    return f"Most often: {'; '.join(told)}." if told else "No mistakes."

@@ -1,6 +1,6 @@
 """The page's two tables, as rows of text."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,14 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Rows of one kind, under a heading."""
+
+    title: str
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
 class Compared:
     """One paired comparison, in words."""
 
@@ -38,9 +46,10 @@ class Compared:
     interval: str
     p_value: str
     reading: str
+    margin: str
 
 
-def models_table(scorecard: Numbers, latency: Numbers) -> list[Row]:
+def models_table(scorecard: Numbers, latency: Numbers) -> list[Part]:
     """Every quantity of every model; the columns are `scorecard["models"]` in its own order."""
     data, models = scorecard["data"], scorecard["models"]
     test = data["test"]
@@ -52,26 +61,34 @@ def models_table(scorecard: Numbers, latency: Numbers) -> list[Row]:
         zeros = card["params"] - card["nonzero_params"]
         return Cell(count(card["params"]), f"{count(zeros)} of them zero" if zeros else "")
 
-    rows = [
-        row("Validation accuracy", f"{data['validation']:,} images", lambda card: Cell(percent(card["validation_accuracy"], data["validation"]))),
+    accuracy = [
         row(
             "Test accuracy",
             f"{test:,} images",
             lambda card: Cell(percent(card["accuracy"], test), f"{percent(card['accuracy_low'], test)} to {percent(card['accuracy_high'], test)}"),
         ),
         row("Test errors", f"of {test:,}", lambda card: Cell(count(card["errors"]))),
+        row("Agrees with teacher", "on test images", lambda card: _agreement(card, test)),
+        row("Validation accuracy", f"{data['validation']:,} images", lambda card: Cell(percent(card["validation_accuracy"], data["validation"]))),
         row("Calibration error", "ECE, test", lambda card: Cell(percent(card["ece"], test))),
+        row("Likelihood", "negative log, nats, test", lambda card: Cell(f"{card['nll']:.3f}")),
+    ]
+    if all(card["top5_accuracy"] is not None for card in models.values()):
+        accuracy.insert(1, row("Top-5 accuracy", f"{test:,} images", lambda card: Cell(percent(card["top5_accuracy"], test))))
+    cost = [
+        row("Packed file", "model.slim", lambda card: Cell(size(card["packed_bytes"]), f"{count(card['packed_bytes'])} bytes")),
+        Row("Times smaller", "than teacher", tuple(_smaller(scorecard, name) for name in models)),
         row("Parameters", "", params),
         row("MACs", "per image", lambda card: Cell(short(card["macs"]))),
         row("Bit operations", "per image", lambda card: Cell(short(card["bops"]))),
-        row("Packed file", "model.slim", lambda card: Cell(size(card["packed_bytes"]), f"{count(card['packed_bytes'])} bytes")),
-        Row("Times smaller", "than teacher", tuple(_smaller(scorecard, name) for name in models)),
     ]
-    rows += _under_attack(scorecard)
+    speed = []
     for key in latency["models"][TEACHER]:
-        rows.append(Row("Latency, median", f"ms, {batch(key)}", tuple(_latency(latency, name, key) for name in models)))
-        rows.append(Row("Times faster", f"than teacher, {batch(key)}", tuple(_faster(latency, name, key) for name in models)))
-    return rows
+        speed.append(Row("Latency, median", f"ms, {batch(key)}", tuple(_latency(latency, name, key) for name in models)))
+        speed.append(Row("Times faster", f"than teacher, {batch(key)}", tuple(_faster(latency, name, key) for name in models)))
+    speed.extend(_sessions(latency, list(models)))
+    parts = {"Accuracy": accuracy, "Size and cost": cost, "Speed": speed, "Robustness": _under_attack(scorecard)}
+    return [Part(title, rows) for title, rows in parts.items() if rows]
 
 
 def _under_attack(scorecard: Numbers) -> list[Row]:
@@ -105,6 +122,24 @@ def _smaller(scorecard: Numbers, name: str) -> Cell:
     return Cell(times(ratio), "" if ratio > 1 else "not smaller", worse=ratio <= 1)
 
 
+def _agreement(card: Numbers, images: int) -> Cell:
+    if "agreement" not in card:
+        return Cell("–", "reference")
+    return Cell(percent(card["agreement"], images), f"{percent(card['agreement_low'], images)} to {percent(card['agreement_high'], images)}")
+
+
+def _sessions(latency: Numbers, names: Sequence[str]) -> Iterator[Row]:
+    """Throughput, start and memory; a dash for what does not run on ONNX Runtime or whose memory the system does not tell."""
+    last = list(latency["models"][TEACHER])[-1]
+    rates = [latency["models"][name][last]["images_per_second"] for name in names]
+    yield Row("Throughput", f"images a second, {batch(last)}", tuple(Cell(short(float(f"{rate:.3g}"))) for rate in rates))
+    sessions = [latency["sessions"].get(name) for name in names]
+    starts = (Cell("–") if one is None else Cell(milliseconds(one["cold_start_ms"]), f"load {milliseconds(one['load_ms'])}") for one in sessions)
+    yield Row("Cold start", "ms, load and first answer", tuple(starts))
+    peaks = (None if one is None else one["peak_memory_bytes"][last] for one in sessions)
+    yield Row("Peak memory", f"of the session, {batch(last)}", tuple(Cell("–" if peak is None else size(peak)) for peak in peaks))
+
+
 def _latency(latency: Numbers, name: str, key: str) -> Cell:
     timing = latency["models"][name][key]
     return Cell(milliseconds(timing["p50_ms"]), f"p95 {milliseconds(timing['p95_ms'])}")
@@ -132,8 +167,16 @@ def comparisons_table(scorecard: Numbers) -> list[Compared]:
                 count(pair["only_second"]),
                 points(pair["difference"], images),
                 f"{points(pair['low'], images)} to {points(pair['high'], images)}",
-                p_value(pair["p_value"]),
+                p_value(pair["p_holm"]),
                 reading(pair),
+                _within(pair),
             )
         )
     return rows
+
+
+def _within(pair: Numbers) -> str:
+    """Whether a loss of the margin or more is ruled out; nothing where no margin is set."""
+    if "margin" not in pair:
+        return ""
+    return "shown" if pair["non_inferior"] else "not shown"

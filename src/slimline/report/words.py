@@ -34,10 +34,8 @@ def batch(key: str) -> str:
 
 
 def pace(ratio: Numbers) -> str:
-    """A speed-up in one word: "slower" and "faster" only where the whole interval lies on that side of 1."""
-    if ratio["high"] < 1:
-        return "slower"
-    return "faster" if ratio["low"] > 1 else "not shown faster"
+    """A speed-up in one word: "slower" and "faster" only where noise does not explain it (`evaluation.latency.verdict`)."""
+    return "not shown faster" if ratio["verdict"] == "no difference shown" else str(ratio["verdict"])
 
 
 def reading(comparison: Numbers) -> str:
@@ -54,22 +52,33 @@ EFFECTS = {"better": "helps", "worse": "harms", "no difference shown": "not show
 
 
 def headline(scorecard: Numbers, latency: Numbers) -> str:
-    """The verdict's first sentence: size and speed of the model to ship, beside the teacher."""
+    """The verdict: size, speed and accuracy of the model to ship, beside the teacher."""
     ratio = smaller(scorecard, SHIPPED)
     weight = f"{times(ratio)} smaller than the teacher" if ratio > 1 else f"not smaller than the teacher ({times(1 / ratio)} its size)"
-    speeds = latency["ratios_to_teacher"][SHIPPED]
-    return f"The quantized model is {weight}, and {' and '.join(_speed(key, speed) for key, speed in speeds.items())}."
+    *first, last = [weight, *_speeds(latency["ratios_to_teacher"][SHIPPED])]
+    return f"The quantized model is {', '.join(first)} and {last}; {_accuracy(scorecard)}."
 
 
-def _speed(key: str, speed: Numbers) -> str:
-    word, at = pace(speed), batch(key)
-    if word == "slower":
-        return f"slower than the teacher at {at} ({times(speed['speed_up'])} its speed)"
-    if word == "faster":
-        return f"{times(speed['speed_up'])} as fast at {at}"
-    return (
-        f"not shown to be faster at {at} ({times(speed['speed_up'])} the teacher's speed, interval {times(speed['low'])} to {times(speed['high'])})"
-    )
+def _speeds(ratios: Mapping[str, Numbers]) -> Iterator[str]:
+    """A phrase a pace, over all batch sizes of that pace; the intervals stand in the table."""
+    for word, (start, between) in {
+        "faster": ("", " and "),
+        "slower": ("slower", " and "),
+        "not shown faster": ("not shown to be faster", " or "),
+    }.items():
+        found = [(times(one["speed_up"]), batch(key)) for key, one in ratios.items() if pace(one) == word]
+        if found and not start:
+            (ratio, at), *others = found
+            yield between.join([f"{ratio} as fast at {at}", *(f"{ratio} at {at}" for ratio, at in others)])
+        elif found:
+            yield f"{start} at {between.join(f'{at} ({ratio} its speed)' for ratio, at in found)}"
+
+
+def _accuracy(scorecard: Numbers) -> str:
+    pair = scorecard["comparisons"][f"{SHIPPED}_vs_{TEACHER}"]
+    word = {"worse": "less", "better": "more"}.get(reading(pair))
+    gap = points(abs(pair["difference"]), pair["images"]).lstrip("+")
+    return f"it is {gap} points {word} accurate" if word else "no difference in accuracy is shown"
 
 
 def accuracy_sentence(scorecard: Numbers, level: Level) -> str:
@@ -88,10 +97,7 @@ def meaning(scorecard: Numbers) -> str:
     pair = scorecard["comparisons"][f"{SHIPPED}_vs_{TEACHER}"]
     images = pair["images"]
     if pair["high"] < 0:
-        return (
-            "The quantized model is less accurate than the teacher: the interval leaves out zero "
-            f"and reaches from {points(pair['low'], images)} to {points(pair['high'], images)} points."
-        )
+        return "The interval leaves out zero: the quantized model is less accurate than the teacher, beyond what chance explains."
     if pair["low"] > 0:
         return "On these images the quantized model is more accurate than the teacher: the interval leaves out zero."
     loss = f"; a loss of up to {points(pair['low'], images).lstrip(chr(0x2212))} points fits them as well" if pair["low"] < 0 else ""
@@ -119,14 +125,14 @@ def drawbacks(scorecard: Numbers, latency: Numbers) -> list[str]:
 
 def _slower_than_teacher(latency: Numbers) -> Iterator[str]:
     for name, speeds in latency["ratios_to_teacher"].items():
-        for key, speed in speeds.items():
-            word = pace(speed)
-            if word != "faster":
-                be = "is slower than the teacher" if word == "slower" else "is not shown to be faster than the teacher"
-                yield (
-                    f"The {label(name)} model {be} at {batch(key)}: {times(speed['speed_up'])} its speed "
-                    f"(interval {times(speed['low'])} to {times(speed['high'])})."
-                )
+        for word, be in {"slower": "is slower than the teacher", "not shown faster": "is not shown to be faster than the teacher"}.items():
+            found = [
+                f"at {batch(key)}: {times(speed['speed_up'])} its speed (interval {times(speed['low'])} to {times(speed['high'])})"
+                for key, speed in speeds.items()
+                if pace(speed) == word
+            ]
+            if found:
+                yield f"The {label(name)} model {be} {'; '.join(found)}."
 
 
 def _slower_than_the_step_before(latency: Numbers) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning.strategies import SingleDeviceStrategy
 
 from slimline.core.batch import Batch
@@ -22,16 +23,18 @@ from slimline.evaluation.cold import cold
 from slimline.evaluation.distillation import effect
 from slimline.evaluation.gates import Sides, judge
 from slimline.evaluation.latency import latency
+from slimline.evaluation.layers import layers
 from slimline.evaluation.one_bit import beside, reads_signs
 from slimline.evaluation.robustness import card, under_all, under_attack
-from slimline.evaluation.scorecard import Answers, agreement, confusion, disagreements, score
+from slimline.evaluation.scorecard import Answers, agreement, disagreements, score
 from slimline.evaluation.statistics import compare_all, compared
 from slimline.export.runtime import OnnxModel
-from slimline.files import write_csv, write_json, write_text
+from slimline.files import write_json, write_text
 from slimline.params.evaluate import Evaluate as EvaluateParams
 from slimline.paths import MADE_BY, MODELS, ModelFolder, Paths
+from slimline.report.mistakes import picked
 from slimline.report.page import page
-from slimline.report.robustness import table as robustness_table
+from slimline.report.plots import write_plots
 from slimline.report.words import EFFECTS, reading, ruined, ruined_by_teacher, unhelpful
 from slimline.runtime.fingerprint import fingerprints, git_state
 from slimline.runtime.settings import Made, Settings
@@ -121,28 +124,24 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     gates = judge(params.gates.limits, Sides(scorecard, timings, SHIPPED, REFERENCE), params.confidence)
 
     cards = scorecard["models"]
-    columns = ("packed_bytes", "accuracy")
     write_json(paths.scorecard, scorecard)
     write_json(paths.gates, gates)
-    write_csv(paths.tradeoff, [{"model": name} | {key: card[key] for key in columns} for name, card in cards.items()], ["model", *columns])
-    write_csv(paths.robustness, robustness_table(scorecard), ["budget", *models])
     if timings is not None:
         write_json(paths.latency, timings)
+    weights = layers(candidates[SHIPPED].rebuilt, candidates["student"].rebuilt) if {SHIPPED, "student"} <= set(candidates) else []
+    plotted = write_plots(paths, scorecard, timings, weights)
     for told in _told(scorecard):
         print(f"slimline: {told}", file=sys.stderr, flush=True)
     if refused:
         raise SlimlineError(_refusal(refused, paths))
 
-    tested = by_split["test"]
     assert timings is not None, "no model was refused"
     write_json(paths.summary, _summary(cards))
-    quantized = tested[SHIPPED]
-    answered = zip(quantized.labels, quantized.predicted, strict=True)
-    write_csv(paths.confusion, [{"actual": data.classes[a], "predicted": data.classes[p]} for a, p in answered], ["actual", "predicted"])
-    confusions = {name: confusion(tested[name]) for name in MODELS}
     curves = {name: paths.curve(name) for name in MODELS}
     again = {name: [paths.repeat(name, place).curve for place in range(1, repeats)] for name in REPEATED}
-    write_text(paths.report, page(scorecard, timings, confusions, curves, data.classes, confidence=params.confidence, again=again))
+    images = _images(paths, picked(scorecard))
+    shown = page(scorecard, timings, gates, curves, confidence=params.confidence, again=again, weights=weights, images=images)
+    write_text(paths.report, shown)
 
     made_by = fingerprints(paths)
     metrics = {}
@@ -152,7 +151,7 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
         tracker.beside(MADE_BY[name], made_by[MADE_BY[name]], {key: value for key, value in values.items() if not key.startswith(BY_ITS_STAGE)})
     found = scorecard["distillation"]
     metrics |= {f"distillation/{split}_{key}": found[split][key] for split in ("validation", "test") for key in ("difference", "low", "high")}
-    files = (paths.scorecard, paths.summary, paths.latency, paths.gates, paths.tradeoff, paths.robustness, paths.confusion, paths.report)
+    files = (paths.scorecard, paths.summary, paths.latency, paths.gates, *plotted, paths.report)
     tags = {"data.digest": data.digest, "distillation.teacher": EFFECTS[reading(found["test"])], "gates": PASSED[gates["passed"]]}
     return Made(files, metrics, tags)
 
@@ -234,6 +233,15 @@ def _told(scorecard: Mapping[str, Any]) -> Iterator[str]:
         yield f"the test split ({data['test']} images) has none of {len(missing)} classes ({', '.join(missing[:10])}): nothing is known of them"
     if not scorecard["refused"]:
         yield from filter(None, (unhelpful(scorecard), ruined(scorecard), ruined_by_teacher(scorecard)))
+
+
+def _images(paths: Paths, wanted: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[int, np.ndarray]:
+    """Pixels of those test images, by their numbers in the split."""
+    numbers = sorted({row["image"] for rows in wanted.values() for row in rows})
+    if not numbers:
+        return {}
+    ((_, pixels, _),) = load_split(paths.prepared, "test").gathered([torch.tensor(numbers)])
+    return dict(zip(numbers, pixels.numpy(), strict=True))
 
 
 def _one_bit(quantized: Candidate, pruned: Candidate, paths: Paths, images: np.ndarray, params: EvaluateParams) -> dict[str, Any] | None:
