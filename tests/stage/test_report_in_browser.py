@@ -66,7 +66,7 @@ DEAD = """
 [...document.querySelectorAll("a[href^='#']")].map(link => link.getAttribute("href")).filter(href => !document.getElementById(href.slice(1)))
 """
 
-BLANK = "[...document.images].filter(image => !image.complete || !image.naturalWidth || !image.alt).length"
+BLANK = "[...document.images].filter(image => !image.complete || !image.naturalWidth || !(image.alt || image.closest('[role=img]'))).length"
 
 FOCUS = "document.activeElement.matches('a, summary, .scroll') ? document.activeElement.outerHTML.slice(0, 90) : ''"
 
