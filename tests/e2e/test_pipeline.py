@@ -150,6 +150,20 @@ def test_an_experiment_s_stage_has_an_identity_of_its_own(finished: Repository) 
         assert identity(finished, "prepare") == ours
 
 
+DRAWN = (
+    "Validation accuracy of teacher",
+    "Test accuracy against packed bytes",
+    "Test accuracy against median latency",
+    "Median latency of a call",
+    "Weights left of each layer of the student",
+    "Bits of each layer",
+    "Reliability of quantized",
+    "Right answers against the probability of the answer",
+    "confusion",
+)
+"""Titles of plots of `dvc plots show`."""
+
+
 def test_an_experiment_with_another_parameter_compares_with_the_first(finished: Repository) -> None:
     finished.output("dvc", "exp", "run", "--set-param", "prune.target.amount=0.6", "--name", "harder")
     try:
@@ -163,7 +177,7 @@ def test_an_experiment_with_another_parameter_compares_with_the_first(finished: 
         assert changes["quantized_packed_bytes"]["diff"] < 0
         finished.output("dvc", "plots", "show", "--out", str(finished.root.parent / "plots"))
         page = (finished.root.parent / "plots" / "index.html").read_text()
-        assert all(name in page for name in ("Validation accuracy of teacher", "Test accuracy against packed bytes", "confusion"))
+        assert all(name in page for name in DRAWN)
     finally:
         finished.output("git", "reset", "--quiet", "--hard")
         finished.output("dvc", "checkout", "dvc.yaml")

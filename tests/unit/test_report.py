@@ -248,7 +248,7 @@ def test_ids_are_unique_and_every_reference_in_a_drawing_meets_one(html):
 
 def test_the_verdict_says_how_much_smaller_and_faster(scorecard, latency):
     assert headline(scorecard, latency) == (
-        "The quantized model is 25.0× smaller than the teacher and 4.00× as fast at batch 1; no difference in accuracy is shown."
+        "The quantized model is 25.0× smaller than the teacher, 4.00× as fast at batch 1; no difference in accuracy is shown."
     )
 
 
@@ -264,8 +264,8 @@ def test_the_verdict_joins_batch_sizes_of_one_pace_and_tells_what_accuracy_it_co
     fast = [ratio(4.0), ratio(3.0)]
     latency["ratios_to_teacher"] = {"quantized": {"batch_1": fast[0], "batch_8": fast[1], "batch_64": slow, "batch_99": slow}}
     assert headline(scorecard, latency) == (
-        "The quantized model is 25.0× smaller than the teacher, 4.00× as fast at batch 1 and 3.00× at batch 8 "
-        "and slower at batch 64 (0.80× its speed) and batch 99 (0.80× its speed); it is 5.0 points less accurate."
+        "The quantized model is 25.0× smaller than the teacher, 4.00× as fast at batch 1 and 3.00× at batch 8, "
+        "slower at batch 64 (0.80× its speed) and batch 99 (0.80× its speed); it is 5.0 points less accurate."
     )
     (line,) = [text for text in drawbacks(scorecard, latency) if "slower than the teacher" in text]
     assert line.count("interval 0.72× to 0.88×") == 2

@@ -55,23 +55,21 @@ def headline(scorecard: Numbers, latency: Numbers) -> str:
     """The verdict: size, speed and accuracy of the model to ship, beside the teacher."""
     ratio = smaller(scorecard, SHIPPED)
     weight = f"{times(ratio)} smaller than the teacher" if ratio > 1 else f"not smaller than the teacher ({times(1 / ratio)} its size)"
-    *first, last = [weight, *_speeds(latency["ratios_to_teacher"][SHIPPED])]
-    return f"The quantized model is {', '.join(first)} and {last}; {_accuracy(scorecard)}."
+    return f"The quantized model is {', '.join([weight, *_speeds(latency['ratios_to_teacher'][SHIPPED])])}; {_accuracy(scorecard)}."
 
 
 def _speeds(ratios: Mapping[str, Numbers]) -> Iterator[str]:
     """A phrase a pace, over all batch sizes of that pace; the intervals stand in the table."""
-    for word, (start, between) in {
-        "faster": ("", " and "),
-        "slower": ("slower", " and "),
-        "not shown faster": ("not shown to be faster", " or "),
-    }.items():
-        found = [(times(one["speed_up"]), batch(key)) for key, one in ratios.items() if pace(one) == word]
-        if found and not start:
-            (ratio, at), *others = found
-            yield between.join([f"{ratio} as fast at {at}", *(f"{ratio} at {at}" for ratio, at in others)])
-        elif found:
-            yield f"{start} at {between.join(f'{at} ({ratio} its speed)' for ratio, at in found)}"
+
+    def of(word: str) -> list[tuple[str, str]]:
+        return [(times(one["speed_up"]), batch(key)) for key, one in ratios.items() if pace(one) == word]
+
+    if faster := of("faster"):
+        (ratio, at), *others = faster
+        yield " and ".join([f"{ratio} as fast at {at}", *(f"{ratio} at {at}" for ratio, at in others)])
+    for word, said, between in (("slower", "slower", " and "), ("not shown faster", "not shown to be faster", " or ")):
+        if found := of(word):
+            yield f"{said} at {between.join(f'{at} ({ratio} its speed)' for ratio, at in found)}"
 
 
 def _accuracy(scorecard: Numbers) -> str:
