@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from slimline.core.batch import Batch
-from slimline.core.binary import binary, learn
+from slimline.core.binary import binary, binary_layers, learn
 from slimline.core.masked import Mask, copy_masked
 from slimline.core.objective import Network, Objective
 from slimline.distillation.taught import Taught
@@ -151,6 +151,9 @@ def signed(input_shape: tuple[int, int, int], classes: int, *, draws: bool = Fal
     signs = [name for name, layer in model.named_modules() if isinstance(layer, nn.ReLU)][: len(layers) - 2]
     binary(model, {"layers": {name: {"inputs": 0 < place < 3, "scaled": True} for place, name in enumerate(layers)}, "signs": signs})
     learn(model, draws=draws)
+    with torch.no_grad():
+        for layer in binary_layers(model).values():
+            layer.weight.mul_(1.2 / layer.weight.abs().max())  # so that there is something to clip
     return model
 
 
