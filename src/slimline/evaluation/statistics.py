@@ -76,11 +76,17 @@ def tango(only_first: int, only_second: int, images: int, confidence: float) -> 
 
 def score_statistic(difference: float, only_first: int, only_second: int, images: int) -> float:
     """How many standard deviations the counts lie above a true `difference` in (-1, 1) (Tango, 1998)."""
-    b, c, n = only_first, only_second, images
-    linear = -b - c + (2 * n - b + c) * difference
+    spread = _variance(difference, only_first / images, only_second / images)
+    return float((only_first - only_second - images * difference) / np.sqrt(images * spread))
+
+
+def _variance(difference: float, only_first: float, only_second: float) -> float:
+    """Variance of one image's share in the difference, were that `difference`, from the shares that were seen (Tango, 1998)."""
+    b, c = only_first, only_second
+    linear = -b - c + (2 - b + c) * difference
     constant = -c * difference * (1 - difference)
-    second_only = (np.sqrt(max(linear**2 - 8 * n * constant, 0.0)) - linear) / (4 * n)  # its likeliest share, given the difference
-    return float((b - c - n * difference) / np.sqrt(n * (2 * second_only + difference * (1 - difference))))
+    second_only = (np.sqrt(max(linear**2 - 8 * constant, 0.0)) - linear) / 4  # its likeliest share, given the difference
+    return float(2 * second_only + difference * (1 - difference))
 
 
 def non_inferiority(comparison: Comparison, margin: float) -> float:
@@ -125,10 +131,10 @@ def compare_all(
 def images_for(margin: float, disagreement: float, confidence: float, power: float = 0.8) -> int:
     """How many test images are needed to show that a model loses less than `margin`, where in truth it loses nothing.
 
-    n  =  max(ψ · ((z₁ + z₂) / margin)²,  z₁² · (1 / margin - 1)),    z₁ at (1 + confidence) / 2, z₂ at `power`
+    n  =  ((z₁ · σ₀ + z₂ · √ψ) / margin)²,    z₁ at (1 + confidence) / 2, z₂ at `power`
 
-    The first is the usual approximation for paired proportions (Connor, "Sample size for testing differences in proportions for the
-    paired-sample design", Biometrics 43, 1987); the second is what Tango's interval takes where the two never disagree.
+    where σ₀² is the variance that Tango's test reckons with when a loss of the margin is held against what is expected to be seen (Liu
+    et al., "Tests for equivalence or non-inferiority for paired binary data", Statistics in Medicine 21, 2002).
 
     Args:
         margin: share of images, as 0.02.
@@ -136,7 +142,8 @@ def images_for(margin: float, disagreement: float, confidence: float, power: flo
         power: how probably this many images show it.
     """
     z, more = norm.ppf((1 + confidence) / 2), norm.ppf(power)
-    return ceil(max(disagreement * ((z + more) / margin) ** 2, z**2 * (1 / margin - 1)))
+    expected = _variance(-margin, disagreement / 2, disagreement / 2)
+    return ceil(((z * np.sqrt(expected) + more * np.sqrt(disagreement)) / margin) ** 2)
 
 
 def crossed_interval(values: Float[np.ndarray, "runs images"], confidence: float) -> tuple[float, float]:
