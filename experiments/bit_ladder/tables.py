@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.lab import Records, by_name, made, pooled
 from slimline.quantization.bits import Bits
@@ -87,16 +88,19 @@ def picture(values: Mapping[str, Any]) -> bytes:
                 axes.plot(sizes, errors, linestyle="none" if way == "calibrated" else "-", marker=marker(index), color=color(index), label=way)
                 for (rung, _), size, error in zip(points, sizes, errors, strict=True):
                     if way == "calibrated":
-                        axes.annotate(rung, (size, error), textcoords="offset points", xytext=(3, 5), fontsize=7)
-            axes.set_xscale("log")
-            axes.set_yscale("log")
+                        axes.annotate(rung, (size, error), textcoords="offset points", xytext=(4, 4), fontsize=8)
+            for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
+                scale("log")
+                axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                axis.set_major_formatter(lambda value, _: f"{value:,g}")
+                axis.set_minor_formatter(NullFormatter())
             axes.set_title(source)
             axes.set_xlabel("bytes of model.slim")
             axes.set_ylabel("test errors, %")
             axes.grid(visible=True)
-        panels[0].legend()
+        panels[-1].legend(loc="upper right")
 
-    return png(draw, width=4.6 * len(of), height=3.8)
+    return png(draw, width=4.8 * len(of), height=4.2)
 
 
 def renewed() -> str:
