@@ -85,7 +85,10 @@ def picture(values: Mapping[str, Any]) -> bytes:
                 points = [(str(rung), list(records[f"{rung} {way}"].values())) for rung in RUNGS if f"{rung} {way}" in records]
                 sizes = [np.mean([one["packed_bytes"] for one in found]) for _, found in points]
                 errors = [100 * np.mean([one["errors"] for one in found]) / images for _, found in points]
-                axes.plot(sizes, errors, linestyle="none" if way == "calibrated" else "-", marker=marker(index), color=color(index), label=way)
+                axes.plot(sizes, errors, linestyle="none", marker=marker(index), color=color(index), label=way)
+                if way != "calibrated":  # floats of 8 bits lie beside the line of the integers
+                    line = [(size, error) for (rung, _), size, error in zip(points, sizes, errors, strict=True) if rung.isdecimal()]
+                    axes.plot(*zip(*line, strict=True), linestyle="-", color=color(index))
                 for (rung, _), size, error in zip(points, sizes, errors, strict=True):
                     if way == "calibrated":
                         axes.annotate(rung, (size, error), textcoords="offset points", xytext=(4, 4), fontsize=8)
