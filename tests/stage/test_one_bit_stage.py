@@ -32,7 +32,7 @@ SCHEMES: dict[str, tuple[dict[str, Any], int]] = {
 QUICK = ("BinaryConnect", "XNOR-Net")
 ATTACKS = {
     "images": 24,
-    "budgets": {"linf": [0.25]},
+    "budgets": {"linf": (0.25,)},
     "methods": {
         "fgsm": {"name": "fgsm"},
         "pgd": {"name": "pgd", "steps": 10, "step": 0.2},
