@@ -87,6 +87,9 @@ class Under:
     def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         self.tracker.metrics({f"{self.name}/{key}": value for key, value in values.items()}, step)
 
+    def beside(self, stage: str, fingerprint: str, values: Mapping[str, float]) -> None:
+        self.tracker.beside(stage, fingerprint, {f"{self.name}/{key}": value for key, value in values.items()})
+
     def tags(self, values: Mapping[str, str]) -> None:
         self.tracker.tags({f"{self.name}.{key}": value for key, value in values.items()})
 

@@ -144,7 +144,7 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     write_text(paths.report, shown)
 
     made_by = fingerprints(paths)
-    metrics = {}
+    metrics: dict[str, float] = {}
     for name, own in cards.items():
         values = _shared_names(own) | _speeds(timings["models"][name])
         metrics |= {f"{name}/{key}": value for key, value in values.items()}
@@ -213,7 +213,7 @@ def _timings(candidates: Mapping[str, Candidate], paths: Paths, params: Evaluate
     images = next(iter(Ordered(load_split(paths.prepared, "validation"), max(params.latency.batch_sizes)))).images.numpy()
     commit, dirty = git_state(paths.root)
     asked = params.latency.model_dump()
-    timings = {"commit": commit, "dirty": dirty, "date": datetime.now(UTC).date().isoformat()}
+    timings: dict[str, Any] = {"commit": commit, "dirty": dirty, "date": datetime.now(UTC).date().isoformat()}
     timings |= latency(models, images, reference=REFERENCE, confidence=params.confidence, **asked)
     # What ONNX Runtime cannot run is timed on torch, and labelled so.
     timings["runtimes"] = {name: run.runtime for name, run in models.items()}
