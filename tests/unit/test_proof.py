@@ -42,6 +42,12 @@ def test_of_several_seeds_it_is_their_mean_with_their_deviation() -> None:
     assert found.low < found.difference < found.high
 
 
+def test_one_image_tells_nothing_of_others_however_many_seeds_there_are() -> None:
+    single = Answers(np.eye(3, dtype=np.float32)[:1], np.array([0]))
+    found = effect([single, single], [single, single], 0.95)
+    assert (found.difference, found.low, found.high) == (0.0, -1.0, 1.0)
+
+
 def test_more_seeds_that_agree_make_the_interval_narrower_and_seeds_that_disagree_wider() -> None:
     few = effect([answers(10, n) for n in range(2)], [answers(30, 9 + n) for n in range(2)], 0.95)
     many = effect([answers(10, n) for n in range(8)], [answers(30, 9 + n) for n in range(8)], 0.95)

@@ -44,5 +44,5 @@ def effect(taught: Sequence[Answers], alone: Sequence[Answers], confidence: floa
         single = compare(taught[0].right, alone[0].right, confidence)
         return Effect(images, *accuracies, single.difference, None, single.low, single.high)
     differences = np.stack([first.right.astype(float) - second.right.astype(float) for first, second in pairs])
-    low, high = crossed_interval(differences, confidence)
+    low, high = crossed_interval(differences, confidence) if images > 1 else (-1.0, 1.0)  # one image tells nothing of others
     return Effect(images, *accuracies, float(differences.mean()), stdev(map(float, differences.mean(1))), low, high)
