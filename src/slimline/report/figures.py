@@ -22,6 +22,9 @@ CLOSE, APART = 0.04, 9.0
 MOST_TICKS = 6
 """Along an axis as wide as a phone."""
 
+WHISKER = 2.0
+"""Times the longest median that a whisker may reach."""
+
 LONGEST = 14
 """Characters of a class name beside a confusion matrix."""
 
@@ -278,7 +281,7 @@ def hardest(matrices: Sequence[Int[np.ndarray, "actual predicted"]], most: int) 
 
 
 def latency(models: Mapping[str, Mapping[str, Numbers]], key: str) -> str:
-    """Median time of one call of each model at one batch size, with a whisker to the 95th percentile.
+    """Median time of one call of each model at one batch size, with a whisker to the 95th percentile, cut off where it would dwarf the bars.
 
     Args:
         models: `p50_ms` and `p95_ms` by model and batch size.
@@ -288,12 +291,13 @@ def latency(models: Mapping[str, Mapping[str, Numbers]], key: str) -> str:
 
     def draw(figure: Figure) -> None:
         axes = figure.add_subplot()
-        longest = max(models[name][key]["p95_ms"] for name in names)
-        for index, name in enumerate(names):
-            median, tail = models[name][key]["p50_ms"], models[name][key]["p95_ms"]
+        medians, tails = ([models[name][key][which] for name in names] for which in ("p50_ms", "p95_ms"))
+        longest = min(max(tails), WHISKER * max(medians))
+        for index, (median, whole) in enumerate(zip(medians, tails, strict=True)):
+            tail = min(whole, longest)
             axes.barh(index, median, height=0.6, color=color(index))
-            axes.errorbar(median, index, xerr=[[0], [max(tail - median, 0)]], color=INK, capsize=3, lw=1)
-            axes.annotate(f"{milliseconds(median)} ms", (tail, index), (6, 0), textcoords="offset points", va="center")
+            axes.errorbar(median, index, xerr=[[0], [max(tail - median, 0)]], color=INK, capsize=3 if tail == whole else 0, lw=1)
+            axes.annotate(f"{milliseconds(median)} ms{'' if tail == whole else ' …'}", (tail, index), (6, 0), textcoords="offset points", va="center")
         axes.set_yticks(range(len(names)), [label(name) for name in names])
         # A quarter of the axis is kept for the number behind the longest bar.
         axes.set(xlim=(0, 1.33 * longest), ylim=(len(names) - 0.4, -0.6), xlabel="milliseconds a call")

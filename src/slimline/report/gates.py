@@ -53,4 +53,4 @@ def _line(name: str, one: Numbers) -> Line:
     worst = "" if one["worst"] in (None, one["value"]) else f", at worst {shown(name, one['worst'])}"
     limit = f"limit {'at most' if GATES[name].at_most else 'at least'} {shown(name, one['limit'])}"
     why = f": {one['why']}" if one["why"] else ""
-    return Line(f"{TITLES[name].capitalize()}{found}{worst} ({limit}){why}", one["passed"])
+    return Line(f"{TITLES[name].capitalize()}{found}{worst} ({limit}){why}".replace(" -", " \u2212"), one["passed"])

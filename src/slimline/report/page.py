@@ -197,7 +197,8 @@ def _latencies(latency: Numbers) -> list[Shown]:
             Shown(
                 Markup(figures.latency(models, key)),
                 f"Median latency at {batch(key)}: {told}.",
-                f"Time of one call at {batch(key)}: bar, median of {count(latency['rounds'])} rounds; whisker, to the 95th percentile.",
+                f"Time of one call at {batch(key)}: bar, median of {count(latency['rounds'])} rounds; whisker, to the 95th percentile "
+                "(…: beyond the figure).",
             )
         )
     return shown

@@ -27,11 +27,11 @@ def write_plots(paths: Paths, scorecard: Numbers, latency: Numbers | None, weigh
     }
     if latency is not None:
         calls = [
-            {"call": f"{name}, {batch(key)}", "p50_ms": timing["p50_ms"], "p95_ms": timing["p95_ms"], "accuracy": card["accuracy"]}
+            {"model": name, "call": f"{name}, {batch(key)}", "p50_ms": timing["p50_ms"], "p95_ms": timing["p95_ms"], "accuracy": card["accuracy"]}
             for name, card in cards.items()
             for key, timing in latency["models"][name].items()
         ]
-        tables[paths.calls] = calls, ["call", "p50_ms", "p95_ms", "accuracy"]
+        tables[paths.calls] = calls, ["model", "call", "p50_ms", "p95_ms", "accuracy"]
     if SHIPPED in cards:
         pairs = [[{"actual": classes[a], "predicted": classes[p]}] * count for a, p, count in cards[SHIPPED]["confusion"]]
         tables[paths.confusion] = list(chain.from_iterable(pairs)), ["actual", "predicted"]

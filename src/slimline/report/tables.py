@@ -71,7 +71,7 @@ def models_table(scorecard: Numbers, latency: Numbers) -> list[Part]:
         row("Agrees with teacher", "on test images", lambda card: _agreement(card, test)),
         row("Validation accuracy", f"{data['validation']:,} images", lambda card: Cell(percent(card["validation_accuracy"], data["validation"]))),
         row("Calibration error", "ECE, test", lambda card: Cell(percent(card["ece"], test))),
-        row("Likelihood", "negative log, nats, test", lambda card: Cell(f"{card['nll']:.3f}")),
+        row("Negative log-likelihood", "nats, test", lambda card: Cell(f"{card['nll']:.3f}")),
     ]
     if all(card["top5_accuracy"] is not None for card in models.values()):
         accuracy.insert(1, row("Top-5 accuracy", f"{test:,} images", lambda card: Cell(percent(card["top5_accuracy"], test))))
