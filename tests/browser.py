@@ -1,10 +1,14 @@
-"""A headless Chromium, driven by the DevTools protocol through a pipe: no driver, no port, no dependency."""
+"""A headless Chromium, driven by the DevTools protocol through a pipe: no driver, no port, no dependency.
+
+The pictures of pages in docs/images: `python tests/browser.py reports/index.html docs/images/report.png 1200 1700`.
+"""
 
 import base64
 import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -84,8 +88,8 @@ class Browser:
             self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode={"Tab": 9, "Enter": 13}.get(key, 0))
 
     def screenshot(self, to: Path) -> None:
-        """The whole page as a PNG, however long it is."""
-        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        """What the window shows, as a PNG."""
+        shot = self.call("Page.captureScreenshot", format="png")
         to.write_bytes(base64.b64decode(shot["data"]))
 
     @property
@@ -141,3 +145,10 @@ def browser() -> Iterator[Browser]:
                 os.close(to)
                 os.close(fro)
                 process.kill()
+
+
+if __name__ == "__main__":
+    source, target, across, down = sys.argv[1:]
+    with browser() as started:
+        started.open(Path(source), width=int(across), height=int(down))
+        started.screenshot(Path(target))

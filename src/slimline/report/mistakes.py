@@ -113,6 +113,7 @@ def _confusions(confusions: Mapping[str, Int[np.ndarray, "actual predicted"]], c
 
 def _mistakes(matrix: Int[np.ndarray, "actual predicted"], classes: Sequence[str]) -> str:
     """The three most frequent mistakes, for who cannot see the matrix."""
-    wrong = [(int(matrix[a, p]), classes[a], classes[p]) for a in range(len(classes)) for p in range(len(classes)) if a != p and matrix[a, p]]
-    told = [f"{actual} taken for {predicted} {count(times)}×" for times, actual, predicted in sorted(wrong, key=lambda one: -one[0])[:3]]
+    wrong = matrix - np.diag(np.diagonal(matrix))
+    worst = [np.unravel_index(place, matrix.shape) for place in np.argsort(-wrong, axis=None, kind="stable")[:3] if wrong.flat[place]]
+    told = [f"{classes[actual]} taken for {classes[predicted]} {count(int(wrong[actual, predicted]))}×" for actual, predicted in worst]
     return f"Most often: {'; '.join(told)}." if told else "No mistakes."
