@@ -227,4 +227,9 @@ def untyped(runtime: int, *, anything=3):  # type: ignore[no-untyped-def]
     return runtime, anything
 
 
+def unreadable(runtime: int, *, layer: nn.Module) -> int:
+    """A user's own method with a parameter that no file can hold."""
+    return runtime
+
+
 NO_METHOD = 3

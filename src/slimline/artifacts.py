@@ -155,7 +155,7 @@ def load(source: ModelFolder) -> tuple[Manifest, nn.Module]:
         raise SlimlineError(
             f"{source.folder}: no model here ({Path(error.filename or source.weights).name} is missing); run the stage that makes it"
         ) from error
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise SlimlineError(f"{source.folder}: a truncated or foreign model file ({error}); run the stage that makes it again") from error
     return _rebuilt(description, state, str(source.folder))
 

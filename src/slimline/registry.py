@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 
 from slimline.errors import SlimlineError
 
@@ -49,8 +49,8 @@ def find(table: Table, name: str) -> Callable[..., Any]:
         raise SlimlineError(f"found {shown(name)}; {suggestion(name, sorted(table))}, or an import path package.module:thing")
     try:
         plugin = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError, SyntaxError) as error:
-        raise SlimlineError(f"cannot import '{target}': {error}") from error
+    except Exception as error:  # a user's module may raise anything
+        raise SlimlineError(f"cannot import '{target}': {error or type(error).__name__}") from error
     if not callable(plugin):
         raise SlimlineError(f"'{target}' is no class or function")
     return plugin
@@ -74,11 +74,14 @@ def complete(table: Table, spec: Spec) -> dict[str, Any]:
         plugin = find(table, spec["name"])
     except SlimlineError as error:
         raise SpecError("name", str(error)) from error
-    fields: dict[str, Any] = {
-        name: (Any if p.annotation is inspect.Parameter.empty else p.annotation, ... if p.default is inspect.Parameter.empty else p.default)
-        for name, p in parameters_of(plugin).items()
-    }
-    schema = create_model(spec["name"], __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False), **fields)
+    try:
+        fields: dict[str, Any] = {
+            name: (Any if p.annotation is inspect.Parameter.empty else p.annotation, ... if p.default is inspect.Parameter.empty else p.default)
+            for name, p in parameters_of(plugin).items()
+        }
+        schema = create_model(spec["name"], __config__=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False), **fields)
+    except (ValueError, TypeError, NameError, PydanticUserError) as error:  # of a user's own, or of no method at all
+        raise SpecError("name", f"'{spec['name']}' has no signature that parameters could be read from ({str(error).splitlines()[0]})") from error
     given = {key: value for key, value in spec.items() if key != "name"}
     try:
         # JSON mode, as in the rest of params.yaml: strict about types, yet a YAML list may fill a tuple.
@@ -106,9 +109,17 @@ def build(table: Table, spec: Spec, *runtime: Any) -> Any:
     """Call the plugin that `spec` names with `runtime` in position and the spec's parameters by keyword.
 
     Raises:
-        SlimlineError: no such plugin, or parameters that do not fit it.
+        SlimlineError: no such plugin, parameters that do not fit it, or a function of another kind, which takes other arguments.
     """
-    return bind(table, spec)(*runtime)
+    plugin = bind(table, spec)
+    try:
+        inspect.signature(plugin).bind(*runtime)
+    except TypeError as error:
+        raise SlimlineError(
+            f"method {shown(spec['name'])} is given {len(runtime)} arguments here, which it does not take ({error}); name a method of this kind: "
+            f"{', '.join(sorted(table))}"
+        ) from error
+    return plugin(*runtime)
 
 
 def describe(error: ValidationError, schema: type[BaseModel]) -> tuple[str, str]:

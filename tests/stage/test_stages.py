@@ -154,15 +154,17 @@ def test_every_kind_of_grid_is_trained_saved_and_deployed_alike(kind, copy_of_ch
 
 def test_which_bits_where_is_told_as_parameters_table_and_picture(copy_of_chain: Copy, capsys: pytest.CaptureFixture[str]) -> None:
     root = copy_of_chain().paths.root
-    cli.main(["--workspace", str(root), "bits", "--bytes", "400", "--widths", "8,4,2"])
+    cli.main(["--workspace", str(root), "bits", "--bytes", "400", "--widths", "8,4,2,8"])
     text = capsys.readouterr().out
     told = YAML(typ="safe").load(text)["quantize.weights.exceptions"]
     rows = list(csv.DictReader((root / "plots" / "bits.csv").open()))
     assert told == {row["layer"]: int(row["width"]) for row in rows if row["chosen"] == "1"}
-    assert sum(float(row["bytes"]) for row in rows if row["chosen"] == "1") <= 400
+    assert (taken := sum(float(row["bytes"]) for row in rows if row["chosen"] == "1")) <= 400
+    assert f"# {taken:,.0f} bytes of weights" in text
     assert (root / "plots" / "bits.png").read_bytes()[:4] == b"\x89PNG"
     for arguments, said in (
-        (["--drop", "-1"], "a budget of -1 of accuracy cannot be met"),
+        (["--drop", "-1"], "'-1' is no number from 0 on"),
+        (["--bytes", "nan"], "'nan' is no number from 0 on"),
         (["--bytes", "9", "--widths", "8,1"], "found '1'; allowed"),
     ):
         with pytest.raises(SystemExit):

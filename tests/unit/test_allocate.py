@@ -56,6 +56,15 @@ def test_without_images_or_widths_there_is_nothing_to_measure(batches, widths) -
         sensitivity(tiny.trained("lenet5"), SHAPE, batches, widths, scheme=MIN_MAX, choice=WEIGHTS)
 
 
+def test_of_a_network_that_tells_no_images_apart_no_width_is_better(images) -> None:
+    model = tiny.trained("lenet5")
+    with torch.no_grad():
+        model.network.classifier.weight.zero_()
+        model.network.classifier.bias.zero_()
+    with pytest.raises(SlimlineError, match="the same logits, so no width can be told from another"):
+        sensitivity(model, SHAPE, [(images, torch.zeros(len(images), dtype=torch.long))], [8], scheme=MIN_MAX, choice=WEIGHTS)
+
+
 tables = st.lists(
     st.tuples(st.integers(1, 5000), *[st.floats(0, 1)] * 3),
     min_size=1,

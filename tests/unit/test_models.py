@@ -158,6 +158,7 @@ def test_a_users_own_model_is_built_by_its_import_path(images) -> None:
         ({"name": "tiny:OneTooMany"}, r"'tiny:OneTooMany' gives \(4,\) outputs an image, where 3 classes are needed"),
         ({"name": "tiny:OnlyLarge"}, r"'tiny:OnlyLarge' does not run on images of \(1, 8, 8\)"),
         ({"name": "tiny:Nowhere"}, "cannot import 'tiny:Nowhere'"),
+        ({"name": "mlp", "hidden": [2**40]}, r"'mlp' cannot be built for images of \(1, 8, 8\) and 3 classes: .*allocate memory"),
         ({"name": "tiny:Plain", "width": 0}, "width: found 0; it should be greater than or equal to 1"),
         ({"name": "resnet", "depth": 21}, "resnet depth 21 is not 6n . 2; the nearest are 20 and 26"),
         ({"name": "resnet", "depth": 2}, "depth: found 2; it should be greater than or equal to 8"),

@@ -111,7 +111,8 @@ SLIPS = {
     "no epoch": ("epochs: 15", "epochs: 0", "prune.fit.epochs: found 0; it should be greater than or equal to 1"),
     "alpha above one": ("alpha: 0.9", "alpha: 1.5", "distill.loss.alpha: found 1.5; it should be less than or equal to 1"),
     "alpha zero": ("alpha: 0.9", "alpha: 0", "distill.loss.alpha: found 0; it should be greater than 0"),
-    "temperature zero": ("temperature: 4.0", "temperature: 0", "distill.loss.temperature: found 0; it should be greater than 0"),
+    "temperature zero": ("temperature: 4.0", "temperature: 0", "distill.loss.temperature: found 0; it should be greater than or equal to 0.001"),
+    "a temperature that leaves nothing": ("temperature: 4.0", "temperature: 1e20", "distill.loss.temperature: found 1e+20; it should be less"),
     "misspelt norm": ("depth: 20, width: 16", "norm: {name: grup}", 'teacher.model.norm.name: found "grup"; did you mean group?'),
     "a norm's parameter": ("depth: 20, width: 16", "norm: {name: group}", "teacher.model.norm.groups: missing; needed here: groups"),
     "text for a norm": ("depth: 20, width: 16", "norm: group", 'teacher.model.norm: found "group"; a mapping is needed, as {name: group}'),
@@ -157,6 +158,21 @@ SLIPS = {
         "quantize.activations.codebook: no such parameter; allowed here: bits, scheme, exceptions, symmetric, learn",
     ),
     "64 bits of a part": ("weights: {bits: 8,", "weights: {bits: 64,", "quantize: 64 bits are of the whole network: make weights.bits and"),
+    "64 bits, equalized": (
+        "bits: 8, scheme: {name: min_max}}\n  activations: {bits: 8,",
+        "bits: 64, scheme: {name: min_max}}\n  equalize: true\n  activations: {bits: 64,",
+        "quantize: equalize is of weights and activations on grids, and here are none; make it false",
+    ),
+    "a codebook of real numbers": (
+        "weights: {bits: 8,",
+        "weights: {codebook: {name: k_means}, bits: 16,",
+        "quantize.weights: a codebook is for codes of 2 to 8 bits",
+    ),
+    "a way to binarize that is none": (
+        "bits: 8, scheme: {name: min_max}}\n  activations: {bits: 8,",
+        "bits: 1, binary: {name: 'slimline.pruning.magnitude:magnitude'}, scheme: {name: min_max}}\n  activations: {bits: 32,",
+        "quantize: 'slimline.pruning.magnitude:magnitude' is no method that can stand here",
+    ),
     "a learned scale of a codebook": (
         "weights: {bits: 8,",
         "weights: {codebook: {name: k_means}, learn: {name: lsq}, bits: 8,",

@@ -40,6 +40,7 @@ def folder(tmp_path_factory) -> Path:
     Image.fromarray(draws.integers(0, 256, (8, 8), dtype=np.uint8)).save(home / "grey.png")
     Image.fromarray(draws.integers(0, 256, (30, 20, 3), dtype=np.uint8)).save(home / "colours.png")
     (home / "broken.png").write_bytes(b"no image")
+    (home / "damaged.onnx").write_bytes((home / "model" / "model.onnx").read_bytes().replace(b"MaxPool", b"\xf7axPool"))
     return home
 
 
@@ -132,6 +133,7 @@ def test_many_images_are_classified_as_each_alone(folder) -> None:
         (("{}/broken.png", "--model", "{}/model"), "broken.png: is no image that can be read"),
         (("{}/grey.png", "--model", "{}/nowhere"), "nowhere: no model here; name a folder that holds model.onnx or model.slim"),
         (("{}/grey.png", "--model", "{}/broken.png"), "broken.png: ONNX Runtime cannot load it"),
+        (("{}/grey.png", "--model", "{}/damaged.onnx"), "damaged.onnx: ONNX Runtime cannot load it"),
         (("{}/grey.png", "--model", "{}/model", "--top", "0"), "'0' is no whole number from 1 on"),
         (("{}/grey.png", "--model", "{}/model", "--background", "300"), "--background: found 300; a grey level from 0 to 255"),
     ],
@@ -140,7 +142,9 @@ def test_bad_input_ends_in_one_line_and_exit_code_two(arguments, told, folder, c
     with pytest.raises(SystemExit) as ended:
         run(*(argument.format(folder) for argument in arguments))
     assert ended.value.code == 2
-    assert told in capsys.readouterr().err.splitlines()[-1]
+    written = capsys.readouterr()
+    assert told in written.err.splitlines()[-1]
+    assert written.out == ""
 
 
 def test_a_packed_file_runs_as_a_session_too(folder) -> None:

@@ -35,7 +35,7 @@ def test_a_method_is_found_by_name_and_by_import_path() -> None:
     assert find(TABLE, "method") is find(TABLE, "tiny:method")
 
 
-@pytest.mark.parametrize("target", ["no_such_module:thing", "tiny:no_such_thing", "tiny:", ":method"])
+@pytest.mark.parametrize("target", ["no_such_module:thing", "tiny:no_such_thing", "tiny:", ":method", "..tiny:method"])
 def test_an_import_path_that_leads_nowhere_is_refused_with_itself(target) -> None:
     with pytest.raises(SlimlineError, match=f"cannot import '{target}'"):
         find(TABLE, target)
@@ -92,6 +92,19 @@ def test_a_parameter_that_does_not_fit_is_refused_in_one_line(parameters, told) 
 def test_a_spec_without_a_name_is_refused_with_the_choices(spec) -> None:
     with pytest.raises(SlimlineError, match="the name of a method is needed: method, other, untyped"):
         bind(TABLE, spec)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("tiny:method", "is given 1 arguments here, which it does not take .*; name a method of this kind: method, other, untyped"),
+        ("builtins:dict", "'builtins:dict' has no signature that parameters could be read from"),
+        ("tiny:unreadable", "'tiny:unreadable' has no signature that parameters could be read from"),
+    ],
+)
+def test_a_method_of_another_kind_is_refused_before_it_is_called(name, told) -> None:
+    with pytest.raises(SlimlineError, match=told):
+        build(TABLE, {"name": name, **({"rate": 1.0} if name == "tiny:method" else {})}, 1)
 
 
 def test_parameters_do_not_leak_from_one_build_to_the_next() -> None:

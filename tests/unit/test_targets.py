@@ -55,6 +55,13 @@ def test_of_a_hundred_weights_as_many_go_as_were_asked_for_even_when_all_are_equ
     assert removed(pruned_by(model, plan, name="fraction", amount=share / 100)) == share
 
 
+def test_the_layers_own_limits_are_told_where_they_keep_a_target_from_being_met() -> None:
+    model = small(torch.ones(10, 5).tolist(), torch.ones(5, 10).tolist())
+    granularity = Weights(model, SHAPE, limits={"0": 0.1, "1": 0.0})
+    with pytest.raises(SlimlineError, match=r"with layer_limit 1, limits of 2 layers \(from 0, 1\), one weight .* at most 0.0500"):
+        pruned_by(model, granularity.plan(model, magnitude(model, ())), name="fraction", amount=0.5)
+
+
 def test_ties_go_to_the_earlier_layer_and_the_earlier_weight() -> None:
     model = small([[1.0, 1.0], [1.0, 1.0]], [[1.0, 1.0], [1.0, 1.0]])
     pruned = pruned_by(model, plan_of(model), name="fraction", amount=0.5)

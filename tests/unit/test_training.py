@@ -71,6 +71,20 @@ def test_the_best_epoch_by_validation_stays_and_among_equals_the_one_with_the_lo
     assert row.val_accuracy == kept.val_accuracy
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"batch_size": 1}, "a batch norm cannot train on batches of one image; raise fit.batch_size"),
+        ({"optimizer": {"name": "adamw", "lr": 1e308}}, r"a number of fit or loss leaves the range of 32 bits .*; lower fit.optimizer.lr"),
+    ],
+)
+def test_what_torch_cannot_compute_is_told_in_the_words_of_params(changes: dict[str, Any], told: str, prepared: Path) -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.BatchNorm1d(4), nn.Linear(4, 3))
+    module = Classifier(model, settings(**changes), LabelsAlone(0.0))
+    with pytest.raises(SlimlineError, match=told):
+        fit(module, prepared, module.fit_params, HERE, tracker=MemoryTracker(), name="training")
+
+
 def test_every_epoch_reaches_the_tracker(prepared: Path) -> None:
     tracker = MemoryTracker()
     module = Classifier(network(), settings(), LabelsAlone(0.0))

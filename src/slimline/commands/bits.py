@@ -2,6 +2,7 @@
 
 import argparse
 
+from slimline.commands.command import amount
 from slimline.commands.command import Commands
 from slimline.files import write_bytes, write_csv
 from slimline.params.file import load
@@ -14,8 +15,8 @@ def declare(commands: Commands) -> None:
     allocating.add_argument("--model", default="pruned", help="folder under models/ (default: pruned)")
     allocating.add_argument("--widths", default="8,6,5,4,3,2", help="widths that a layer may get (default: 8,6,5,4,3,2)")
     budget = allocating.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--bytes", type=float, help="of all weights, before entropy coding")
-    budget.add_argument("--drop", type=float, help="of validation accuracy, added up over layers: 0.01 is one point")
+    budget.add_argument("--bytes", type=amount, help="of all weights, before entropy coding")
+    budget.add_argument("--drop", type=amount, help="of validation accuracy, added up over layers: 0.01 is one point")
     allocating.set_defaults(run=bits)
 
 

@@ -1,6 +1,7 @@
 """What the commands share."""
 
 import argparse
+import math
 import json
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -8,6 +9,17 @@ from typing import Any, TypeAlias
 from slimline.errors import SlimlineError
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def amount(text: str) -> float:
+    """A finite number that is not below zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from 0 on")
+    return value
 
 
 def count(text: str) -> int:

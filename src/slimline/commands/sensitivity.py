@@ -3,6 +3,7 @@
 import argparse
 from dataclasses import asdict
 
+from slimline.commands.command import amount
 from slimline.commands.command import Commands
 from slimline.files import write_bytes, write_csv
 from slimline.params.file import load
@@ -16,7 +17,7 @@ FRACTIONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 
 def declare(commands: Commands) -> None:
     sensing = commands.add_parser("sensitivity", help="accuracy of the student when single layers are pruned, as CSV and as a picture")
-    sensing.add_argument("--points", type=float, default=1.0, help="of accuracy that a layer may cost in the limits printed (default: %(default)s)")
+    sensing.add_argument("--points", type=amount, default=1.0, help="of accuracy that a layer may cost in the limits printed (default: %(default)s)")
     sensing.set_defaults(run=sensitivity)
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from slimline.distillation.features import unit
-from slimline.distillation.loss import FeatureLoss, Shapes
+from slimline.distillation.loss import FeatureLoss, Shapes, Temperature
 from slimline.distillation.points import Named, before_logits, chosen
 
 
@@ -50,7 +50,7 @@ class Contrastive(FeatureLoss):
         teacher: Shapes,
         *,
         dim: Annotated[int, Field(ge=1)] = 128,
-        temperature: Annotated[float, Field(gt=0.0)] = 0.07,
+        temperature: Temperature = 0.07,
         pairs: Named = None,
     ) -> None:
         super().__init__()

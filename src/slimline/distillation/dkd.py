@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from slimline.core.labels import UNKNOWN, Labels, cross_entropy, largest
-from slimline.distillation.loss import Loss, Response, Shapes
+from slimline.distillation.loss import Loss, Response, Shapes, Temperature
 
 
 def decoupled(
@@ -61,7 +61,7 @@ class DKD(Loss):
         student: Shapes,
         teacher: Shapes,
         *,
-        temperature: Annotated[float, Field(gt=0.0)] = 4.0,
+        temperature: Temperature = 4.0,
         alpha: Annotated[float, Field(ge=0.0)] = 1.0,
         beta: Annotated[float, Field(gt=0.0)] = 8.0,
         hard: Annotated[float, Field(ge=0.0)] = 1.0,

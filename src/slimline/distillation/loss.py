@@ -3,15 +3,20 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
+from pydantic import Field
 from torch import Tensor, nn
 
 from slimline.core.labels import Labels
 
 Shapes = Mapping[str, tuple[int, ...]]
 """For each layer of a network, by its name, the shape of what it answers to one image, without the batch."""
+
+Temperature = Annotated[float, Field(ge=1e-3, le=1e3)]
+"""Beyond these, numbers of 32 bits say nothing of the teacher any more: all classes are equal to them, or one is all there is."""
 
 Pairs = tuple[tuple[str, str], ...]
 """Names of layers: one of the student, one of the teacher."""

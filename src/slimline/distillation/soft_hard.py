@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from slimline.core.labels import Labels, cross_entropy
-from slimline.distillation.loss import Loss, Response, Shapes
+from slimline.distillation.loss import Loss, Response, Shapes, Temperature
 
 
 def soft_hard(
@@ -46,7 +46,7 @@ class SoftHard(Loss):
         student: Shapes,
         teacher: Shapes,
         *,
-        temperature: Annotated[float, Field(gt=0.0)],
+        temperature: Temperature,
         alpha: Annotated[float, Field(gt=0.0, le=1.0)],
     ) -> None:
         super().__init__()

@@ -26,7 +26,7 @@ def which_bits(
     Raises:
         SlimlineError: an impossible width, or a budget that cannot be met.
     """
-    offered = [_width(text.strip()) for text in widths.split(",")]
+    offered = list(dict.fromkeys(_width(text.strip()) for text in widths.split(",")))
     manifest, model = artifacts.load(paths.model(name))
     if any(form["form"] in ("quantized", "double", "binary") for form in manifest.forms):
         raise SlimlineError(f"models/{name} is on grids already; name a model of real numbers (pruned, student)")

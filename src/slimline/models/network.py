@@ -21,10 +21,15 @@ def network(spec: Spec, input_shape: tuple[int, int, int], classes: int, mean: S
         mean, std: a number a channel, of images in [0, 1].
 
     Raises:
-        SlimlineError: no such model, or it does not map this input to one logit a class.
+        SlimlineError: no such model, one that cannot be built (too large, say), or it does not map this input to one logit a class.
     """
-    body = build(MODELS, spec, input_shape, classes)
-    model = nn.Sequential(OrderedDict(normalize=Normalize(mean, std), network=body))
+    try:
+        body = build(MODELS, spec, input_shape, classes)
+        model = nn.Sequential(OrderedDict(normalize=Normalize(mean, std), network=body))
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:  # too large for the memory, or a user's own
+        raise SlimlineError(
+            f"model '{spec['name']}' cannot be built for images of {input_shape} and {classes} classes: {str(error).splitlines()[0]}"
+        ) from error
     with torch.no_grad():
         try:
             # One image alone too: some norms have nothing to average over where a single one leaves a single value.

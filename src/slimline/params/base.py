@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from pydantic_core import PydanticCustomError
 
+from slimline.errors import SlimlineError
 from slimline.registry import Spec, SpecError, build, complete, find
 
 
@@ -36,10 +37,22 @@ def plugin(table: str) -> Any:
     return Annotated[dict[str, Any], AfterValidator(check)]
 
 
-def named(table: str, spec: Spec) -> Any:
-    """The plugin of the table at `table` that `spec` names, for blocks to refuse what does not go together with it."""
+def fact(table: str, spec: Spec, name: str, *, built: bool = False) -> Any:
+    """What the plugin of the table at `table` that `spec` names says of itself, for blocks to refuse what does not go together with it.
+
+    Args:
+        name: of the attribute.
+        built: whether it is what the plugin makes of `spec` alone that says it.
+
+    Raises:
+        ValueError: a plugin of another kind, which says no such thing.
+    """
     module, _, attribute = table.partition(":")
-    return find(getattr(importlib.import_module(module), attribute), spec["name"])
+    try:
+        plugin = made(table, spec) if built else find(getattr(importlib.import_module(module), attribute), spec["name"])
+        return getattr(plugin, name)
+    except (SlimlineError, AttributeError) as error:
+        raise ValueError(f"'{spec['name']}' is no method that can stand here ({error})") from error
 
 
 def made(table: str, spec: Spec) -> Any:

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from slimline.params.base import Block, named, plugin
+from slimline.params.base import Block, fact, plugin
 from slimline.params.fit import Fit, no_smoothing_under_a_teacher
 
 
@@ -58,6 +58,6 @@ class Prune(Block):
     @model_validator(mode="after")
     def training_where_it_is_needed(self) -> "Prune":
         schedule: dict[str, Any] = self.schedule  # type: ignore[assignment]
-        if self.fit is None and named("slimline.pruning:SCHEDULES", schedule).needs_fit:
+        if self.fit is None and fact("slimline.pruning:SCHEDULES", schedule, "needs_fit"):
             raise ValueError(f"schedule {schedule['name']} trains between its cuts, but fit is null; give it one, or take one_shot")
         return self

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from slimline.params.base import Block, made, plugin
+from slimline.params.base import Block, fact, plugin
 from slimline.params.fit import Fit, no_smoothing_under_a_teacher
 
 Width = Literal[64, 32, 16, "bf16", "e4m3", "e5m2", 8, 7, 6, 5, 4, 3, 2, 1]
@@ -104,6 +104,18 @@ class Quantize(Block):
         return self
 
     @model_validator(mode="after")
+    def nothing_asked_for_in_vain(self) -> "Quantize":
+        found = {"equalize": self.equalize, "correct_biases": self.correct_biases}
+        if 64 in self.weights.widths:
+            found |= {"weights.learn": self.weights.learn, "activations.learn": self.activations.learn}
+        elif self.weights.binary is None or set(self.weights.widths) - {1, 32}:
+            return self
+        for key, asked in found.items():
+            if asked:
+                raise ValueError(f"{key} is of weights and activations on grids, and here are none; make it {'null' if '.' in key else 'false'}")
+        return self
+
+    @model_validator(mode="after")
     def one_bit_or_real_activations(self) -> "Quantize":
         spec: Mapping[str, object] | None = self.weights.binary
         bits = self.activations.bits
@@ -115,7 +127,7 @@ class Quantize(Block):
             return self
         if bits not in (1, 32) or self.activations.exceptions:
             raise ValueError("with weights of 1 bit activations have 1 bit (where such layers read them) or 32, without exceptions")
-        inputs = made("slimline.quantization:BINARY", spec).inputs
+        inputs = fact("slimline.quantization:BINARY", spec, "inputs", built=True)
         if inputs is not None and inputs is not (bits == 1):
             raise ValueError(f"weights.binary is {spec['name']}, which needs activations.bits {1 if inputs else 32}, and found {bits}")
         return self

@@ -22,7 +22,7 @@ from slimline.core.heads import Heads
 from slimline.core.masked import masked_layers
 from slimline.core.resized import differing, take_rows
 from slimline.errors import SlimlineError
-from slimline.pruning.layers import check_limits, chosen, prunable
+from slimline.pruning.layers import check_limits, chosen, prunable, told
 from slimline.pruning.plan import NONE_SPARED, Cut, Granularity, Plan
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.InstanceNorm2d | nn.GroupNorm
@@ -245,7 +245,7 @@ class Channels(Granularity):
         self._shape, self._groups = input_shape, groups
         self._most = {g.root: min(math.floor(g.units * own.get(g.root, layer_limit) + 1e-9), g.units - 1) for g in groups}
         self._multiple_of, self._relative, self._readers = multiple_of, relative, readers
-        self._bounds = f"with layer_limit {layer_limit:g} and multiple_of {multiple_of}"
+        self._bounds = f"with layer_limit {layer_limit:g}{told(limits)} and multiple_of {multiple_of}"
         self._original = model
 
     @property
@@ -263,7 +263,7 @@ class Channels(Granularity):
             order += ranked[:free]
             spared = min([spared, *((channel.score, group.root) for channel in ranked[free : free + 1])])
         if not order:
-            raise SlimlineError("no channel can go: the criterion scores none of them, or each layer is at its limit")
+            raise SlimlineError(f"no channel can go: {self._bounds} each layer is at its limit, or the criterion scores none of them")
         return ChannelPlan(model, groups, sorted(order), sum(roots.values()), self._multiple_of, self._bounds, spared)
 
     def _scored(self, number: int, group: ChannelGroup, scores: Mapping[str, Tensor]) -> Iterator[Channel]:

@@ -1,6 +1,6 @@
 """Which weights can be pruned: those of convolutions and fully connected layers."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from torch import nn
@@ -42,7 +42,8 @@ def chosen(model: nn.Module, patterns: Sequence[str], skipped: Sequence[str]) ->
         if any(fnmatchcase(name, p) for p in patterns) and not any(fnmatchcase(name, p) for p in skipped)
     }
     if not left:
-        raise SlimlineError(f"no layer is left to prune: {', '.join(patterns)} without {', '.join(skipped)}")
+        without = f" without {', '.join(skipped)}" if skipped else ""
+        raise SlimlineError(f"no layer is left to prune: layers {', '.join(patterns) or 'of no name'}{without}; there are: {', '.join(layers)}")
     return left
 
 
@@ -54,3 +55,11 @@ def check_limits(limits: Collection[str], layers: Collection[str]) -> None:
     for name in limits:
         if name not in layers:
             raise SlimlineError(f"limits: no layer that can be pruned is called '{name}'; there are: {', '.join(layers)}")
+
+
+def told(limits: Mapping[str, float]) -> str:
+    """That single layers have limits of their own, and which is the strictest."""
+    if not limits:
+        return ""
+    name = min(limits, key=lambda name: limits[name])
+    return f", limits of {len(limits)} layers (from {limits[name]:g}, {name})"

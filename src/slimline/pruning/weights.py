@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from slimline.core.masked import Mask, MaskedConv2d, MaskedLinear, copy_masked
 from slimline.errors import SlimlineError
-from slimline.pruning.layers import Layer, check_limits, chosen
+from slimline.pruning.layers import Layer, check_limits, chosen, told
 from slimline.pruning.plan import Cut, Granularity, Plan
 
 Share = Annotated[float, Field(gt=0.0, le=1.0)]
@@ -90,7 +90,7 @@ class Weights(Granularity):
         self._limits = {name: limits.get(name, layer_limit) for name in self._layers}
         self._scope = scope
         self._params = sum(p.numel() for p in model.parameters())
-        self._bounds = f"with layer_limit {layer_limit:g}, one weight of each layer staying"
+        self._bounds = f"with layer_limit {layer_limit:g}{told(limits)}, one weight of each layer staying"
 
     @property
     def parts(self) -> tuple[str, ...]:

@@ -61,7 +61,7 @@ def sensitivity(
         choice: the grids; its own widths do not count.
 
     Raises:
-        SlimlineError: no images, or no width.
+        SlimlineError: no images, no width, or a network that tells no images apart.
     """
     kept = [(images, labels) for images, labels in batches]
     if not kept or not widths:
@@ -69,6 +69,8 @@ def sensitivity(
     labels = torch.cat([labels for _, labels in kept])
     record = plan(model, input_shape, weights=replace(choice, bits=REAL, exceptions={}), activations=Choice(REAL))
     exact = _logits(model, kept)
+    if not float(spread := exact.var()) > 0:
+        raise SlimlineError("the network gives all images the same logits, so no width can be told from another; train it, or prune less")
     accuracy = _share(exact, labels)
     rows = []
     for layer in record["weights"]:
@@ -76,7 +78,7 @@ def sensitivity(
             made = {**record, "weights": {**record["weights"], layer: choice.record(width, zero=_has_zeros(model, layer))}}
             graph = calibrated(model, made, [], weights=scheme, activations=scheme, codebook=codebook)
             weight, logits = quantized_layers(graph)[layer], _logits(graph, kept)
-            error = float((logits - exact).square().mean() / exact.var())
+            error = float((logits - exact).square().mean() / spread)
             found = _share(logits, labels)
             rows.append(Row(layer, width, weight.grid.bits, weight.weight.numel(), error, found, max(0.0, accuracy - found)))
     return rows

@@ -72,7 +72,7 @@ def fit(module: Classifier, prepared: Path, params: Fit, settings: Settings, *, 
             lightning.fit(module, arrangement.loader(train), Ordered(held_out, EVALUATION_BATCH, **arrangement.share))
         except NotFiniteError as error:
             raise _undefined(error, module, checkpoints) from error
-        except (RuntimeError, ConnectionError, EOFError) as error:
+        except (RuntimeError, ValueError, OverflowError, ConnectionError, EOFError) as error:
             raise (
                 _explained(error, settings, served=params.synchrony is not None and isinstance(error, ConnectionError | EOFError)) or error
             ) from error
@@ -135,6 +135,12 @@ def _explained(error: Exception, settings: Settings, *, served: bool) -> Slimlin
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, torch.OutOfMemoryError):
         return SlimlineError(f"the device has no memory left ({text[:120]}); lower fit.batch_size, or cut the network (hardware.strategy)")
+    if "allocate memory" in text or "Storage size calculation overflowed" in text:
+        return SlimlineError(f"this machine has no memory left ({text[:160]}); lower fit.batch_size, or take a smaller network")
+    if "Expected more than 1 value per channel" in text:
+        return SlimlineError("a batch norm cannot train on batches of one image; raise fit.batch_size, add images, or take another norm")
+    if "without overflow" in text or isinstance(error, OverflowError):
+        return SlimlineError(f"a number of fit or loss leaves the range of 32 bits ({text[:80]}); lower fit.optimizer.lr, and whatever else is huge")
     if "does not have a deterministic implementation" in text:
         return SlimlineError(f"{text[:160]}; replace that operation in the network: slimline trains repeatably alone")
     return settings.world.lost(text, "the parameter server") if served else settings.world.lost_touch(text)

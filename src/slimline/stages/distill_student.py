@@ -31,6 +31,11 @@ class DistillStudent(Classifier):
         super().__init__(model, fit, Taught(model, teacher, loss, input_shape))
         self.keep_step = early
 
+    def on_fit_start(self) -> None:
+        super().on_fit_start()
+        if self.keep_step is not None and self.keep_step > self.updates.steps:
+            raise SlimlineError(f"distill.early is {self.keep_step}, but the training has {self.updates.steps} steps; name an earlier one")
+
 
 def run(params: Distill, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
     """Write `models/student/`, its curve and `metrics/distill_student.json`."""
