@@ -105,7 +105,7 @@ class Quantize(Block):
 
     @model_validator(mode="after")
     def nothing_asked_for_in_vain(self) -> "Quantize":
-        found = {"equalize": self.equalize, "correct_biases": self.correct_biases}
+        found: dict[str, object] = {"equalize": self.equalize, "correct_biases": self.correct_biases}
         if 64 in self.weights.widths:
             found |= {"weights.learn": self.weights.learn, "activations.learn": self.activations.learn}
         elif self.weights.binary is None or set(self.weights.widths) - {1, 32}:
