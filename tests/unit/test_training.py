@@ -75,7 +75,7 @@ def test_the_best_epoch_by_validation_stays_and_among_equals_the_one_with_the_lo
     ("changes", "told"),
     [
         ({"batch_size": 1}, "a batch norm cannot train on batches of one image; raise fit.batch_size"),
-        ({"optimizer": {"name": "adamw", "lr": 1e308}}, r"a number of fit or loss leaves the range of 32 bits .*; lower fit.optimizer.lr"),
+        ({"optimizer": {"name": "adamw", "lr": 1e300}}, r"a number of fit or loss leaves the range of 32 bits .*; lower fit.optimizer.lr"),
     ],
 )
 def test_what_torch_cannot_compute_is_told_in_the_words_of_params(changes: dict[str, Any], told: str, prepared: Path) -> None:
