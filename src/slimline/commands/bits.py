@@ -2,8 +2,7 @@
 
 import argparse
 
-from slimline.commands.command import amount
-from slimline.commands.command import Commands
+from slimline.commands.command import Commands, amount
 from slimline.files import write_bytes, write_csv
 from slimline.params.file import load
 from slimline.params.quantize import Quantize

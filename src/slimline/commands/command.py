@@ -1,8 +1,8 @@
 """What the commands share."""
 
 import argparse
-import math
 import json
+import math
 from pathlib import Path
 from typing import Any, TypeAlias
 

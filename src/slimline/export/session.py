@@ -51,7 +51,11 @@ def session(source: Path | bytes, threads: int, *, optimized: bool = True, rewri
         options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         return onnxruntime.InferenceSession(
-            source if isinstance(source, bytes) else str(source), options, providers=["CPUExecutionProvider"], disabled_optimizers=INEXACT, enable_fallback=0
+            source if isinstance(source, bytes) else str(source),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=INEXACT,
+            enable_fallback=0,
         )
     except Exception as error:  # onnxruntime raises classes of its C layer that share no public base
         what = "the exported model" if isinstance(source, bytes) else source
