@@ -73,7 +73,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def run(*arguments: Any) -> Any:
-        if numba.config.DISABLE_JIT:
+        if vars(numba.config)["DISABLE_JIT"]:
             raise SlimlineError(f"packed bits run on compiled loops, and NUMBA_DISABLE_JIT forbids them; unset it, or {ELSEWHERE}")
         try:
             return made(*arguments)

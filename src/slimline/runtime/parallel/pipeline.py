@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
 
 from slimline.core.batch import Batch
+from slimline.core.binary import BinaryLayer
 from slimline.core.objective import Objective
 from slimline.errors import SlimlineError
 from slimline.params.hardware import Hardware
@@ -152,9 +153,18 @@ class _Probed(nn.Module):
             result = self.part(values)
             return result
         self._probed = True
+        # Zeros instead, which the gradient still passes: numbers that nobody has set may be no numbers, which have no sign.
+        values = torch.where(torch.zeros_like(values, dtype=torch.bool), values, torch.zeros_like(values))
         with torch.random.fork_rng():
             result = torch.func.functional_call(self.part, {name: buffer.clone() for name, buffer in self.part.named_buffers()}, (values,))
         return result
+
+
+class _Tracer(fx.Tracer):
+    """A binary layer stays whole: what it computes depends on whether it is being trained."""
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return isinstance(module, BinaryLayer) or super().is_leaf_module(module, name)
 
 
 def cut(model: nn.Module, parts: int) -> list[nn.Module]:
@@ -166,7 +176,7 @@ def cut(model: nn.Module, parts: int) -> list[nn.Module]:
         SlimlineError: its forward pass has no fixed graph, or fewer places to cut than are needed.
     """
     try:
-        graph = fx.symbolic_trace(model)
+        graph = fx.GraphModule(model, _Tracer().trace(model))
     except Exception as error:  # torch.fx raises whatever the user's forward raises on a proxy
         raise SlimlineError(f"{type(model).__name__} cannot be traced, so it cannot be cut: {' '.join(str(error).split())}") from error
     nodes = [node for node in graph.graph.nodes if node.op not in ("placeholder", "output")]
