@@ -145,8 +145,8 @@ def half_pruned(input_shape: tuple[int, int, int], classes: int) -> nn.Module:
 
 
 def signed(input_shape: tuple[int, int, int], classes: int, *, draws: bool = False) -> nn.Module:
-    """`Normed` whose layers have weights of ±1, with scaling factors, and read ±1 but for the first."""
-    model = Normed(input_shape, classes)
+    """`Plain` whose layers have weights of ±1, with scaling factors, and read ±1 but for the first."""
+    model = Plain(input_shape, classes)
     layers = [name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
     signs = [name for name, layer in model.named_modules() if isinstance(layer, nn.ReLU)][: len(layers) - 2]
     binary(model, {"layers": {name: {"inputs": 0 < place < 3, "scaled": True} for place, name in enumerate(layers)}, "signs": signs})
