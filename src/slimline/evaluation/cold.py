@@ -27,7 +27,7 @@ PATIENCE = 120.0
 
 
 def cold(files: Mapping[str, Path], *, batch_sizes: Sequence[int], threads: int, confidence: float) -> dict[str, Any]:
-    """Of each ONNX file how long a session takes to load, to load and answer a first image, and how much memory it takes.
+    """Of each ONNX file how long a session takes to load, and to load and answer its first images, the fewest of `batch_sizes`; and its memory.
 
     The file is in the system's cache: what a disk takes is not in it. Memory is what the process takes at most beyond what it took with
     ONNX Runtime loaded, by the system's count of pages; on a system without /proc it is None.
@@ -39,7 +39,9 @@ def cold(files: Mapping[str, Path], *, batch_sizes: Sequence[int], threads: int,
     Raises:
         SlimlineError: a session died, or took longer than two minutes.
     """
-    asked = [[name, str(path), size] for name, path in files.items() for size in batch_sizes for _ in range(STARTS if size == batch_sizes[0] else 1)]
+    asked = [
+        [name, str(path), size] for name, path in files.items() for size in batch_sizes for _ in range(STARTS if size == min(batch_sizes) else 1)
+    ]
     order = np.random.default_rng(0).permutation(len(asked))  # a busy moment of the machine hits all alike
     command = [sys.executable, str(CHILD), str(threads)]
     try:
@@ -66,7 +68,7 @@ def _environment() -> dict[str, str]:
 
 
 def _summary(rows: Sequence[Mapping[str, Any]], batch_sizes: Sequence[int], confidence: float) -> dict[str, Any]:
-    first = [row for row in rows if row["size"] == batch_sizes[0]]
+    first = [row for row in rows if row["size"] == min(batch_sizes)]
     found: dict[str, Any] = {"starts": len(first)}
     for key in ("load", "cold_start"):
         value, low, high = quantile_interval(np.array([row[key] for row in first]) * 1000, 0.5, confidence)
