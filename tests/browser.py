@@ -7,15 +7,16 @@ import base64
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fcntl import F_DUPFD_CLOEXEC, fcntl
 from pathlib import Path
 from select import select
+from signal import SIGKILL
 from typing import Any
 
 import pytest
@@ -129,22 +130,24 @@ def browser() -> Iterator[Browser]:
     """A browser that ends with the block."""
     program = chromium()
     with tempfile.TemporaryDirectory(prefix="slimline-browser-", ignore_cleanup_errors=True) as profile:
-        read, to = os.pipe()
-        fro, write = os.pipe()
+        # The protocol speaks through descriptors 3 and 4 of the browser; the ends to be put there must not lie there already.
+        (read, to), (fro, write) = os.pipe(), os.pipe()
+        inner = [fcntl(end, F_DUPFD_CLOEXEC, 10) for end in (read, write)]
+        actions = [(os.POSIX_SPAWN_DUP2, end, place) for end, place in zip(inner, (3, 4), strict=True)]
+        actions += [(os.POSIX_SPAWN_OPEN, place, os.devnull, os.O_RDWR, 0) for place in (0, 1, 2)]
         flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
-        # The protocol speaks through descriptors 3 and 4 of the browser.
-        redirected = ["sh", "-c", f'exec "$0" "$@" 3<&{read} 4>&{write}', program, *flags]
-        with subprocess.Popen(redirected, pass_fds=(read, write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-            os.close(read)
-            os.close(write)
-            try:
-                one = Browser(to, fro)
-                one.attach()
-                yield one
-            finally:
-                os.close(to)
-                os.close(fro)
-                process.kill()
+        process = os.posix_spawn(program, [program, *flags], os.environ, file_actions=actions)
+        for end in (read, write, *inner):
+            os.close(end)
+        try:
+            one = Browser(to, fro)
+            one.attach()
+            yield one
+        finally:
+            os.close(to)
+            os.close(fro)
+            os.kill(process, SIGKILL)
+            os.waitpid(process, 0)
 
 
 if __name__ == "__main__":
