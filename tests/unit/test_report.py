@@ -26,6 +26,7 @@ from slimline.report.numbers import milliseconds, points, short, size, times
 from slimline.report.page import page
 from slimline.report.plots import write_plots
 from slimline.report.robustness import less_robust, masked, table, verdict
+from slimline.report.tables import models_table
 from slimline.report.words import Level, accuracy_sentence, drawbacks, headline, meaning
 
 MODELS = ("teacher", "student", "student_alone", "pruned", "quantized")
@@ -214,6 +215,14 @@ def test_gates_are_told_first_and_failures_before_what_passed():
     passed = verdict_of_gates({"gates": {"size_ratio": gates["size_ratio"]}, "passed": True})
     assert (passed.title, passed.mood) == ("Passes 1 gate", "good")
     assert set(TITLES) == set(GATES)
+
+
+def test_the_model_to_ship_stands_beside_the_teacher(html, scorecard, latency):
+    assert re.search(">teacher</th><th[^>]*>quantized</th><th[^>]*>student</th>", html)
+    for part in models_table(scorecard, latency):
+        assert {len(row.cells) for row in part.rows} == {len(MODELS)}
+    sizes = next(row for part in models_table(scorecard, latency) for row in part.rows if row.name == "Packed file")
+    assert [cell.text for cell in sizes.cells] == ["1.00 MB", "40.0 kB", "250 kB", "250 kB", "120 kB"]
 
 
 def test_class_names_are_text_and_never_markup(html):

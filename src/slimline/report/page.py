@@ -18,7 +18,7 @@ from slimline.report.robustness import NOT_SHOWN, attacked, less_robust, masked
 from slimline.report.robustness import curves as robustness_curves
 from slimline.report.robustness import verdict as robustness_verdict
 from slimline.report.shown import Section, Shown
-from slimline.report.tables import comparisons_table, models_table
+from slimline.report.tables import columns, comparisons_table, models_table
 from slimline.report.words import (
     SHIPPED,
     TEACHER,
@@ -97,7 +97,7 @@ def page(
         others=[line for line in lines if label(SHIPPED) not in line],
         attacked=next(iter(attacked(scorecard).values()), None),
         data=scorecard["data"],
-        models=list(scorecard["models"]),
+        models=columns(scorecard),
         shipped=SHIPPED,
         parts=models_table(scorecard, latency),
         compared=comparisons_table(scorecard),

@@ -6,7 +6,7 @@ from typing import Any
 
 from slimline.report.numbers import count, milliseconds, p_value, percent, points, short, size, times
 from slimline.report.robustness import MEASURES, NOT_SHOWN, attacked, verdict, worse_than_teacher
-from slimline.report.words import TEACHER, Numbers, batch, pace, reading, sides, smaller
+from slimline.report.words import SHIPPED, TEACHER, Numbers, batch, pace, reading, sides, smaller
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,15 @@ class Compared:
     margin: str
 
 
+def columns(scorecard: Numbers) -> list[str]:
+    """The models from left to right: the teacher, beside it the model to ship, which a phone then shows too, and those on the way."""
+    first = (TEACHER, SHIPPED)
+    return [*first, *(name for name in scorecard["models"] if name not in first)]
+
+
 def models_table(scorecard: Numbers, latency: Numbers) -> list[Part]:
-    """Every quantity of every model; the columns are `scorecard["models"]` in its own order."""
-    data, models = scorecard["data"], scorecard["models"]
+    """Every quantity of every model, in the order of `columns`."""
+    data, models = scorecard["data"], {name: scorecard["models"][name] for name in columns(scorecard)}
     test = data["test"]
 
     def row(name: str, unit: str, cell: Callable[[Any], Cell]) -> Row:
@@ -109,9 +115,9 @@ def _under_attack(scorecard: Numbers) -> list[Row]:
                 return Cell(percent(one["accuracy"], images), interval, worse_than_teacher(scorecard, name, measure, one["budget"]))
 
             unit = f"all within {MEASURES[measure]} {point['budget']:g}, {images:,} images"
-            rows.append(Row("Right under attack", unit, tuple(cell(name) for name in scorecard["models"])))
+            rows.append(Row("Right under attack", unit, tuple(cell(name) for name in columns(scorecard))))
     verdicts = {name: verdict(one) for name, one in attacks.items()}
-    cells = (Cell(verdicts.get(name, "–"), worse=verdicts.get(name) == NOT_SHOWN) for name in scorecard["models"])
+    cells = (Cell(verdicts.get(name, "–"), worse=verdicts.get(name) == NOT_SHOWN) for name in columns(scorecard))
     return [*rows, Row("Masked gradients", "four tests", tuple(cells))]
 
 
