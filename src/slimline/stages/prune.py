@@ -2,8 +2,8 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from torch import Tensor, nn
@@ -232,12 +232,36 @@ def sensitivities(params: PruneParams, settings: Settings, paths: Paths, fractio
     return course.sensitivity(fractions, load_split(paths.prepared, "validation"))
 
 
-def run(params: PruneParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
-    """Write `models/pruned/`, its curve and `metrics/prune.json`."""
+@dataclass(frozen=True)
+class Pruned:
+    """What the student has become.
+
+    Args:
+        history: the epochs of all its retraining.
+        obtained: what was asked for and what came of it, by names of metrics.
+    """
+
+    manifest: Manifest
+    model: nn.Module
+    history: Sequence[Epoch]
+    obtained: Mapping[str, float]
+
+
+def pruned(params: PruneParams, settings: Settings, paths: Paths, tracker: Tracker) -> Pruned:
+    """The student of `paths`, pruned and retrained as `params` says; nothing is written.
+
+    Raises:
+        SlimlineError: no student, or a target that it cannot meet.
+    """
     manifest, student = artifacts.load(paths.model("student"))
     course = Recovery(params, settings, paths, tracker, manifest, student)
     schedule: Schedule = build(SCHEDULES, params.schedule)
-    pruned = schedule.run(course, student)
-    course.target.check(pruned)
-    trained = Trained("pruned", course.described(pruned), pruned, course.history, extra=course.obtained)
-    return leave("prune", paths, settings, trained)
+    model = schedule.run(course, student)
+    course.target.check(model)
+    return Pruned(course.described(model), model, course.history, course.obtained)
+
+
+def run(params: PruneParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
+    """Write `models/pruned/`, its curve and `metrics/prune.json`."""
+    made = pruned(params, settings, paths, tracker)
+    return leave("prune", paths, settings, Trained("pruned", made.manifest, made.model, made.history, extra=made.obtained))

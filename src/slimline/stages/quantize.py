@@ -1,7 +1,7 @@
 """quantize: weights and activations on grids, or made ±1, calibrated and trained there."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from slimline.quantization.calibrate import calibrated, plan
 from slimline.quantization.learning import learnable
 from slimline.registry import Spec, build
 from slimline.runtime import teacher
-from slimline.runtime.classifier import Classifier
+from slimline.runtime.classifier import Classifier, Epoch
 from slimline.runtime.fit import fit
 from slimline.runtime.outcome import Trained, accuracy, leave, rightly
 from slimline.runtime.settings import Made, Settings
@@ -57,17 +57,35 @@ class Quantize(Classifier):
         return self
 
 
-def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
-    """Write `models/quantized/`, its curve and `metrics/quantize.json`."""
-    manifest, pruned = artifacts.load(paths.model("pruned"))
-    whole = params.weights.bits == WHOLE
+@dataclass(frozen=True)
+class Quantized:
+    """What a pruned network has become.
+
+    Args:
+        history: the epochs of its training on its grids; empty without one.
+        calibrated: its accuracy on the validation images before that.
+    """
+
+    manifest: artifacts.Manifest
+    model: nn.Module
+    history: Sequence[Epoch]
+    calibrated: float
+
+
+def quantized(
+    params: QuantizeParams, settings: Settings, paths: Paths, tracker: Tracker, manifest: artifacts.Manifest, pruned: nn.Module
+) -> Quantized:
+    """`pruned`, which `manifest` describes, on its grids or made ±1, calibrated and trained as `params` says; nothing is written.
+
+    Raises:
+        SlimlineError: a network, or calibration images, that do not bear it.
+    """
     if params.from_scratch:
         pruned = settings.seeded(artifacts.untrained, manifest)
     made = _made(params, manifest, pruned, paths)
     model = made.model
-    extra = {"val/accuracy_calibrated": accuracy(model, load_split(paths.prepared, "validation"))}
-    taught = params.fit is not None and params.loss is not None
-    history = []
+    calibrated = accuracy(model, load_split(paths.prepared, "validation"))
+    history: Sequence[Epoch] = []
     if params.fit is not None:
         if isinstance(model, fx.GraphModule):
             learnable(model, manifest.input_shape, weights=params.weights.learn, activations=params.activations.learn)
@@ -79,14 +97,21 @@ def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Track
             estimate_norms(model, _calibration(params, paths))  # training saw those of drawn signs
     # Numbers of 64 bits are those that were trained in whatever precision `fit` has.
     model = double(model, {}) if "double" in made.forms else settled(model)
+    for form, record in made.forms.items():
+        manifest = manifest.after(form, record)
+    return Quantized(manifest, model, history, calibrated)
+
+
+def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
+    """Write `models/quantized/`, its curve and `metrics/quantize.json`."""
+    made = quantized(params, settings, paths, tracker, *artifacts.load(paths.model("pruned")))
     if 8 in (params.weights.bits, *params.weights.exceptions.values()) and adds_in_16_bits():
         print(f"quantize: {SATURATING}", file=sys.stderr)
     # Signs without training are near chance, of either network.
-    compared = not whole and params.weights.binary is None and settings.world.first
+    compared = params.weights.bits != WHOLE and params.weights.binary is None and settings.world.first
     control = _control(params, paths) if compared else None
-    for form, record in made.forms.items():
-        manifest = manifest.after(form, record)
-    trained = Trained("quantized", manifest, model, history, params.parity, extra)
+    taught = params.fit is not None and params.loss is not None
+    trained = Trained("quantized", made.manifest, made.model, made.history, params.parity, {"val/accuracy_calibrated": made.calibrated})
     return leave("quantize", paths, settings, trained, beside={"taught": taught, "control": control})
 
 

@@ -1,0 +1,336 @@
+"""Who runs a sweep: it opens the study, hands trials to worker processes, and finishes them; killed at any moment, the next one goes on."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+from optuna.storages import BaseStorage
+
+from slimline.errors import SlimlineError
+from slimline.params.file import Params, plain
+from slimline.params.file import load as load_params
+from slimline.params.prune import Prune
+from slimline.params.quantize import Quantize
+from slimline.paths import Paths
+from slimline.runtime.locks import held
+from slimline.sweep.asked import Asked, Found
+from slimline.sweep.definition import Definition, load
+from slimline.sweep.progress import Progress
+from slimline.sweep.results import excess, limits, promoted
+from slimline.sweep.space import Space, check
+from slimline.sweep.study import Claim, Finished, Rung, answering, database, journal
+from slimline.sweep.worker import Broken, Place, Refused, Worker
+from slimline.sweep.workspace import code, contents, halved
+
+ATTEMPTS = 5
+"""Times that a trial may cost its process its life before it counts as one that cannot be."""
+
+BEAT = 10.0
+"""Seconds between two signs of life, and two looks for trials that others have left."""
+
+STORAGE = "SLIMLINE_SWEEP_STORAGE"
+RUNGS = ("search", "short", "full")
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A sweep that can be looked at: what it is, and what there is of it.
+
+    Args:
+        folder: of sweep.yaml.
+        base: workspace that trials start from. params: its params.yaml.
+        identity: digest of all that decides what a trial gives, and which is drawn.
+        scratch: what is kept of this very sweep.
+    """
+
+    folder: Path
+    definition: Definition
+    base: Paths
+    params: Params
+    identity: str
+    scratch: Path
+
+    @property
+    def name(self) -> str:
+        """That of its study; rungs stand behind it."""
+        return f"{self.folder.name} {self.identity[:12]}"
+
+    @property
+    def where(self) -> str | None:
+        """The address of its database; None where it has a file."""
+        return os.environ.get(STORAGE) or self.definition.storage
+
+    @property
+    def file(self) -> Path:
+        """Where the study is kept if it has no database."""
+        return Paths(self.folder).scratch / "study.journal"
+
+    @property
+    def models(self) -> Path:
+        """Where the models of the front are kept."""
+        return self.scratch / "models"
+
+    def storage(self, *, mend: bool = False) -> BaseStorage:
+        return journal(self.file, mend=mend) if self.where is None else database(self.where)
+
+    @property
+    def rungs(self) -> dict[str, int | None]:
+        """Epochs of retraining of each rung: 0 for none, None for as many as params.yaml says."""
+        budget = self.definition.budget
+        found: dict[str, int | None] = {"search": budget.epochs}
+        if self.retrains and budget.epochs is not None:
+            found |= {"short": budget.short} if budget.short > budget.epochs else {}
+            found |= {"full": None} if budget.full else {}
+        return found
+
+    @property
+    def retrains(self) -> bool:
+        """Whether params.yaml, with what is fixed, has any retraining."""
+        common = check(self.definition, self.params)
+        return common.block("prune", Prune).fit is not None or common.block("quantize", Quantize).fit is not None
+
+
+def opened(folder: Path) -> Opened:
+    """Read a sweep's folder.
+
+    Raises:
+        SlimlineError: a sweep.yaml that cannot be, or no student to start from.
+    """
+    folder = folder.resolve()
+    definition = load(folder / "sweep.yaml")
+    base = Paths((folder / definition.base).resolve())
+    params = load_params(base.params)
+    try:
+        common = check(definition, params)
+    except SlimlineError as error:
+        raise SlimlineError(f"{folder / 'sweep.yaml'}: {error}") from error
+    if not base.model("student").manifest.exists():
+        raise SlimlineError(f"{base.model('student').folder}: no trained student, which trials start from; run dvc repro distill_student first")
+    what = definition.model_dump(mode="json", include={"objectives", "constraints", "fixed", "space", "start", "allocated", "sampler", "seed"})
+    what |= {"epochs": definition.budget.epochs, "threads": definition.threads, "params": [common.seed, *(plain(common.blocks[b]) for b in BLOCKS)]}
+    facts = [what, contents(base), code()]
+    identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return Opened(folder, definition, base, params, identity, Paths(folder).scratch / "sweep" / identity[:12])
+
+
+BLOCKS = ("prune", "quantize")
+
+
+class Team:
+    """Worker processes, started as they are needed; what each is at is its task."""
+
+    def __init__(self, place: Place, size: int) -> None:
+        self._place, self._size = place, size
+        self._workers: list[Worker] = []
+
+    def end(self) -> None:
+        for worker in self._workers:
+            worker.end()
+        self._workers = []
+
+    @property
+    def busy(self) -> list[Worker]:
+        return [worker for worker in self._workers if worker.task is not None]
+
+    @property
+    def room(self) -> int:
+        """How many tasks more can be given."""
+        return self._size - len(self.busy)
+
+    def give(self, task: Any, method: str, *arguments: Any) -> None:
+        idle = next((worker for worker in self._workers if worker.task is None), None)
+        if idle is None:
+            idle = Worker(self._place)
+            self._workers.append(idle)
+        idle.give(task, method, *arguments)
+
+    def answers(self, patience: float) -> Iterator[tuple[Any, Any]]:
+        """Tasks that have ended since, each with its answer; None where its process has died."""
+        busy = {worker.connection: worker for worker in self.busy}
+        for connection in wait(list(busy), patience):
+            worker = busy[connection]  # type: ignore[index]
+            task = worker.task
+            try:
+                answer = worker.take()
+            except EOFError:
+                worker.end()
+                self._workers.remove(worker)
+                answer = None
+            yield task, answer
+
+    def ask(self, method: str, *arguments: Any) -> Any:
+        """The answer to one question, with nothing else at work.
+
+        Raises:
+            SlimlineError: it was refused, or its process died again and again.
+        """
+        for _ in range(ATTEMPTS):
+            self.give(method, method, *arguments)
+            while not (found := list(self.answers(BEAT))):
+                pass
+            ((_, answer),) = found
+            if isinstance(answer, Refused):
+                raise SlimlineError(answer.reason)
+            if isinstance(answer, Broken):
+                raise RuntimeError(answer.text)
+            if answer is not None:
+                return answer
+        raise SlimlineError(f"the process that was to find the {method} of the student died {ATTEMPTS} times; is there enough memory?")
+
+
+@contextmanager
+def team(sweep: Opened, workers: int) -> Iterator[Team]:
+    """Workers for `sweep`; none of them outlives the block."""
+    chooses, judges = halved(sweep.base, sweep.scratch)
+    place = Place(sweep.base.root, sweep.definition.fixed, chooses.root, judges.root, sweep.scratch / "pruned", sweep.definition.threads)
+    made = Team(place, workers)
+    try:
+        yield made
+    finally:
+        made.end()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A sweep all of whose trials are finished.
+
+    Args:
+        rungs: what came of their trials, the last one's being the result.
+        reference: the student's scores.
+    """
+
+    sweep: Opened
+    rungs: Mapping[str, Sequence[Finished]]
+    reference: Mapping[str, float]
+
+    @property
+    def last(self) -> Sequence[Finished]:
+        return list(self.rungs.values())[-1]
+
+
+class Sweep:
+    """The course of a sweep, by one driver."""
+
+    def __init__(self, sweep: Opened, workers: Team, progress: Progress) -> None:
+        self.sweep, self.team, self.progress = sweep, workers, progress
+        self.definition = sweep.definition
+        self.storage = sweep.storage(mend=True)
+        needed = {parameter.each for parameter in self.definition.space.values()} - {None}
+        self.space = Space.of(self.definition, self.team.ask("names") if needed else {})
+        self.search = self._rung("search")
+        if "reference" not in self.search.facts:
+            self.search.note("reference", self.team.ask("reference"))
+        self.reference: Mapping[str, float] = self.search.facts["reference"]
+        self.bounds = limits(self.definition, self.reference)
+
+    def _rung(self, rung: str) -> Rung:
+        return open_rung(self.sweep, rung, self.space, self.storage)
+
+    def run(self) -> Ended:
+        """Finish all trials that are not."""
+        found: dict[str, Sequence[Finished]] = {}
+        slots: Mapping[int, Mapping[str, Any]] = self._start()
+        for name, epochs in self.sweep.rungs.items():
+            rung = self.search if name == "search" else self._rung(name)
+            if found:
+                slots = {one.slot: one.drawn for one in promoted(list(found.values())[-1], self.definition, self.bounds)}
+            found[name] = self._finish(name, rung, slots, epochs)
+        return Ended(self.sweep, found, self.reference)
+
+    def _start(self) -> dict[int, dict[str, Any]]:
+        """The search's slots, with the values of those that do not draw them."""
+        given = [self.space.drawn(values) for values in self.definition.start]
+        if self.definition.allocated and len(self.search.finished()) < self.definition.budget.trials:
+            given += self._allocated()
+        return {slot: given[slot] if slot < len(given) else {} for slot in range(self.definition.budget.trials)}
+
+    def _allocated(self) -> list[dict[str, Any]]:
+        if "allocated" not in self.search.facts:
+            (parameter, *_) = (one for one in self.definition.space.values() if one.each == "layer" and one.choices)
+            self.search.note("allocated", self.team.ask("allocated", parameter.choices, self.definition.allocated))
+        layers = self.search.facts["allocated"]
+        paths = [path for path, one in self.space.parameters.items() if one.each == "layer" and one.choices]
+        return [self.space.drawn({path: widths[name] for path in paths for name in widths if path.endswith(_ending(name))}) for widths in layers]
+
+    def _finish(self, name: str, rung: Rung, slots: Mapping[int, Mapping[str, Any]], epochs: int | None) -> list[Finished]:
+        """Run a rung to its end; what came of its slots."""
+        attempts: dict[int, int] = {}
+        rung.bury()
+        rung.enqueue(slots)
+        finished = [one for one in rung.finished() if one.slot in slots]
+        self.progress.begin(name, len(slots), finished)
+        beaten = time.monotonic()
+        while True:
+            while self.team.room and (claim := rung.claim()):
+                self._give(claim, epochs)
+            if not self.team.busy and not rung.left:
+                break
+            ended = False
+            for claim, answer in self.team.answers(1.0):
+                ended |= self._take(rung, claim, answer, epochs, attempts)
+            if ended:
+                finished = [one for one in rung.finished() if one.slot in slots]
+            self.progress.show(name, len(slots), finished, len(self.team.busy))
+            if not self.team.busy:
+                time.sleep(1.0)  # another driver is at the last trials
+            if time.monotonic() - beaten > BEAT:
+                beaten = time.monotonic()
+                rung.beat()
+                rung.bury()
+                rung.enqueue(slots)
+        return [one for one in rung.finished() if one.slot in slots]
+
+    def _give(self, claim: Claim, epochs: int | None) -> None:
+        self.team.give(claim, "run", Asked(claim.values, epochs))
+
+    def _take(self, rung: Rung, claim: Claim, answer: Any, epochs: int | None, attempts: dict[int, int]) -> bool:
+        """Deal with what a worker answered; whether the trial is finished."""
+        match answer:
+            case Found():
+                rung.tell(claim, answer.scores, answer.seconds, excess(answer.scores, self.bounds))
+            case Refused():
+                rung.tell_infeasible(claim, answer.reason)
+            case Broken():
+                rung.give_up(claim)
+                raise RuntimeError(f"trial {claim.slot} ({dict(claim.values)}):\n{answer.text}")
+            case _:
+                attempts[claim.slot] = attempts.get(claim.slot, 0) + 1
+                if attempts[claim.slot] < ATTEMPTS:
+                    self._give(claim, epochs)
+                    return False
+                rung.tell_infeasible(claim, f"its process died {ATTEMPTS} times; is there enough memory?")
+        return True
+
+
+def _ending(name: str) -> str:
+    return f'."{name}"' if "." in name else f".{name}"
+
+
+def open_rung(sweep: Opened, rung: str, space: Space, storage: BaseStorage) -> Rung:
+    """The study of a rung, made where there is none yet."""
+    definition = sweep.definition
+    name = f"{sweep.name} {rung}"
+    return Rung(storage, name, definition.objectives, space, definition.sampler, definition.seed, exclusive=sweep.where is None)
+
+
+def run(folder: Path, *, workers: int | None = None) -> Ended:
+    """Run the sweep in `folder` to its end, or go on with it.
+
+    Raises:
+        SlimlineError: bad input, a storage that does not answer, or another driver at the same folder.
+    """
+    sweep = opened(folder)
+    with (
+        held(Paths(sweep.folder).scratch / "sweep.lock", f"the sweep in {sweep.folder}"),
+        answering(sweep.where or str(sweep.file)),
+        team(sweep, workers or sweep.definition.workers) as made,
+        Progress(sweep.definition.objectives) as progress,
+    ):
+        return Sweep(sweep, made, progress).run()

@@ -1,0 +1,120 @@
+"""A process that runs trials for the driver, one after another: importing Lightning takes longer than a small trial.
+
+It knows no study. When the driver is gone it ends; when it is killed, the driver hands its trial to another one.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+from slimline.errors import SlimlineError
+from slimline.paths import Paths
+from slimline.runtime.stopping import end_with
+
+SPAWN = get_context("spawn")
+"""Not forked: a process with torch's threads cannot be."""
+
+
+PATIENCE = 5.0
+"""Seconds that an idle worker may take to end by itself."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a worker works on.
+
+    Args:
+        base: folder of params.yaml; users' own methods may lie there.
+        fixed, chooses, judges, cache, threads: see `sweep.trial.Trials`.
+    """
+
+    base: Path
+    fixed: Mapping[str, Any]
+    chooses: Path
+    judges: Path
+    cache: Path
+    threads: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """What was asked for cannot be; `reason` in one line."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Broken:
+    """An error of ours, with its traceback."""
+
+    text: str
+
+
+class Worker:
+    """The driver's end of one such process; `task` is what it is at."""
+
+    def __init__(self, place: Place) -> None:
+        self.connection, other = SPAWN.Pipe()
+        self.process: SpawnProcess = SPAWN.Process(target=_work, args=(place, other, os.getpid()), name="slimline sweep worker", daemon=True)
+        self.process.start()
+        other.close()
+        self.task: Any = None
+
+    def give(self, task: Any, method: str, *arguments: Any) -> None:
+        """Have it call `method` of its `Trials`."""
+        self.task = task
+        with suppress(OSError):  # it has died, which whoever waits for its answer sees
+            self.connection.send((method, arguments))
+
+    def take(self) -> Any:
+        """Its answer.
+
+        Raises:
+            EOFError: it has died.
+        """
+        try:
+            answer = self.connection.recv()
+        except (OSError, EOFError) as error:
+            raise EOFError from error
+        self.task = None
+        return answer
+
+    def end(self) -> None:
+        """End it; if it is at something, by killing it: whatever that writes is written whole or not at all."""
+        self.connection.close()
+        if self.task is None:
+            self.process.join(PATIENCE)
+        self.process.kill()
+        self.process.join()
+
+
+def _work(place: Place, connection: Connection, driver: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the driver ends its workers
+    end_with([driver])
+    os.environ["TQDM_DISABLE"] = "1"  # the driver shows how far all of it is
+    sys.path.insert(0, str(place.base))
+    from slimline.params.file import load  # what takes long is imported here, so that a driver need not wait for its own
+    from slimline.sweep.trial import Trials
+
+    trials = Trials(load(Paths(place.base).params), place.fixed, Paths(place.chooses), Paths(place.judges), place.cache, place.threads)
+    while True:
+        try:
+            method, arguments = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer = getattr(trials, method)(*arguments)
+        except SlimlineError as error:
+            answer = Refused(" ".join(str(error).split()))
+        except Exception:
+            answer = Broken(traceback.format_exc())
+        connection.send(answer)
