@@ -3,4 +3,4 @@
 Their modules import nothing that takes long: what a command needs, it imports when it runs.
 """
 
-COMMANDS = ("check", "repro", "plan", "show", "gate", "compare", "predict", "bits", "sensitivity", "fetch", "data")
+COMMANDS = ("check", "repro", "plan", "show", "gate", "compare", "predict", "bits", "sensitivity", "fetch", "data", "sweep", "adopt")

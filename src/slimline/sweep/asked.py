@@ -14,11 +14,13 @@ class Asked:
         changes: values of params.yaml by their paths.
         epochs: of retraining; 0 for none, None for as many as params.yaml says.
         keep: folder that the model's four files go to; None for nowhere.
+        bare: without the values that all trials have in common.
     """
 
     changes: Mapping[str, Any]
     epochs: int | None
     keep: Path | None = None
+    bare: bool = False
 
 
 @dataclass(frozen=True)

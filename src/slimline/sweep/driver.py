@@ -4,7 +4,8 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
@@ -61,6 +62,10 @@ class Opened:
     def name(self) -> str:
         """That of its study; rungs stand behind it."""
         return f"{self.folder.name} {self.identity[:12]}"
+
+    def study(self, rung: str) -> str:
+        """The name of a rung's study."""
+        return f"{self.name} {rung}"
 
     @property
     def where(self) -> str | None:
@@ -171,18 +176,32 @@ class Team:
         Raises:
             SlimlineError: it was refused, or its process died again and again.
         """
-        for _ in range(ATTEMPTS):
-            self.give(method, method, *arguments)
-            while not (found := list(self.answers(BEAT))):
-                pass
-            ((_, answer),) = found
-            if isinstance(answer, Refused):
-                raise SlimlineError(answer.reason)
-            if isinstance(answer, Broken):
-                raise RuntimeError(answer.text)
-            if answer is not None:
-                return answer
-        raise SlimlineError(f"the process that was to find the {method} of the student died {ATTEMPTS} times; is there enough memory?")
+        return self.all({method: (method, *arguments)})[method]
+
+    def all(self, tasks: Mapping[str, tuple[Any, ...]]) -> dict[str, Any]:
+        """The answers to `tasks`, each a method and its arguments, by their names.
+
+        Raises:
+            SlimlineError: one was refused, or its process died again and again.
+        """
+        waiting, found, attempts = list(tasks), dict[str, Any](), Counter[str]()
+        while len(found) < len(tasks):
+            while waiting and self.room:
+                name = waiting.pop(0)
+                self.give(name, *tasks[name])
+            for name, answer in self.answers(BEAT):
+                if isinstance(answer, Refused):
+                    raise SlimlineError(answer.reason)
+                if isinstance(answer, Broken):
+                    raise RuntimeError(answer.text)
+                if answer is not None:
+                    found[name] = answer
+                    continue
+                attempts[name] += 1
+                if attempts[name] == ATTEMPTS:
+                    raise SlimlineError(f"the process of {name} died {ATTEMPTS} times; is there enough memory?")
+                waiting.append(name)
+        return found
 
 
 @contextmanager
@@ -214,6 +233,11 @@ class Ended:
     def last(self) -> Sequence[Finished]:
         return list(self.rungs.values())[-1]
 
+    @property
+    def epochs(self) -> int | None:
+        """Of retraining in the last rung."""
+        return list(self.sweep.rungs.values())[-1]
+
 
 class Sweep:
     """The course of a sweep, by one driver."""
@@ -231,7 +255,9 @@ class Sweep:
         self.bounds = limits(self.definition, self.reference)
 
     def _rung(self, rung: str) -> Rung:
-        return open_rung(self.sweep, rung, self.space, self.storage)
+        definition, exclusive = self.definition, self.sweep.where is None
+        name = self.sweep.study(rung)
+        return Rung(self.storage, name, definition.objectives, self.space, definition.sampler, definition.seed, exclusive=exclusive)
 
     def run(self) -> Ended:
         """Finish all trials that are not."""
@@ -241,7 +267,7 @@ class Sweep:
             rung = self.search if name == "search" else self._rung(name)
             if found:
                 slots = {one.slot: one.drawn for one in promoted(list(found.values())[-1], self.definition, self.bounds)}
-            found[name] = self._finish(name, rung, slots, epochs)
+            found[name] = self._finish(name, rung, slots, epochs, keep=found and name == list(self.sweep.rungs)[-1])
         return Ended(self.sweep, found, self.reference)
 
     def _start(self) -> dict[int, dict[str, Any]]:
@@ -259,9 +285,9 @@ class Sweep:
         paths = [path for path, one in self.space.parameters.items() if one.each == "layer" and one.choices]
         return [self.space.drawn({path: widths[name] for path in paths for name in widths if path.endswith(_ending(name))}) for widths in layers]
 
-    def _finish(self, name: str, rung: Rung, slots: Mapping[int, Mapping[str, Any]], epochs: int | None) -> list[Finished]:
+    def _finish(self, name: str, rung: Rung, slots: Mapping[int, Mapping[str, Any]], epochs: int | None, *, keep: bool) -> list[Finished]:
         """Run a rung to its end; what came of its slots."""
-        attempts: dict[int, int] = {}
+        attempts = Counter[int]()
         rung.bury()
         rung.enqueue(slots)
         finished = [one for one in rung.finished() if one.slot in slots]
@@ -269,12 +295,12 @@ class Sweep:
         beaten = time.monotonic()
         while True:
             while self.team.room and (claim := rung.claim()):
-                self._give(claim, epochs)
+                self._give(claim, epochs, keep)
             if not self.team.busy and not rung.left:
                 break
             ended = False
             for claim, answer in self.team.answers(1.0):
-                ended |= self._take(rung, claim, answer, epochs, attempts)
+                ended |= self._take(rung, claim, answer, attempts) or self._again(claim, epochs, keep)
             if ended:
                 finished = [one for one in rung.finished() if one.slot in slots]
             self.progress.show(name, len(slots), finished, len(self.team.busy))
@@ -287,10 +313,14 @@ class Sweep:
                 rung.enqueue(slots)
         return [one for one in rung.finished() if one.slot in slots]
 
-    def _give(self, claim: Claim, epochs: int | None) -> None:
-        self.team.give(claim, "run", Asked(claim.values, epochs))
+    def _give(self, claim: Claim, epochs: int | None, keep: bool) -> None:
+        self.team.give(claim, "run", Asked(claim.values, epochs, self.sweep.models / str(claim.slot) if keep else None))
 
-    def _take(self, rung: Rung, claim: Claim, answer: Any, epochs: int | None, attempts: dict[int, int]) -> bool:
+    def _again(self, claim: Claim, epochs: int | None, keep: bool) -> bool:
+        self._give(claim, epochs, keep)
+        return False
+
+    def _take(self, rung: Rung, claim: Claim, answer: Any, attempts: Counter[int]) -> bool:
         """Deal with what a worker answered; whether the trial is finished."""
         match answer:
             case Found():
@@ -301,9 +331,8 @@ class Sweep:
                 rung.give_up(claim)
                 raise RuntimeError(f"trial {claim.slot} ({dict(claim.values)}):\n{answer.text}")
             case _:
-                attempts[claim.slot] = attempts.get(claim.slot, 0) + 1
+                attempts[claim.slot] += 1
                 if attempts[claim.slot] < ATTEMPTS:
-                    self._give(claim, epochs)
                     return False
                 rung.tell_infeasible(claim, f"its process died {ATTEMPTS} times; is there enough memory?")
         return True
@@ -313,15 +342,12 @@ def _ending(name: str) -> str:
     return f'."{name}"' if "." in name else f".{name}"
 
 
-def open_rung(sweep: Opened, rung: str, space: Space, storage: BaseStorage) -> Rung:
-    """The study of a rung, made where there is none yet."""
-    definition = sweep.definition
-    name = f"{sweep.name} {rung}"
-    return Rung(storage, name, definition.objectives, space, definition.sampler, definition.seed, exclusive=sweep.where is None)
-
-
-def run(folder: Path, *, workers: int | None = None) -> Ended:
+def run(folder: Path, *, workers: int | None = None, leave: Callable[[Ended, Team], None] = lambda ended, team: None) -> Ended:
     """Run the sweep in `folder` to its end, or go on with it.
+
+    Args:
+        workers: in the place of what sweep.yaml says.
+        leave: called when all trials are finished, with the workers idle.
 
     Raises:
         SlimlineError: bad input, a storage that does not answer, or another driver at the same folder.
@@ -333,4 +359,6 @@ def run(folder: Path, *, workers: int | None = None) -> Ended:
         team(sweep, workers or sweep.definition.workers) as made,
         Progress(sweep.definition.objectives) as progress,
     ):
-        return Sweep(sweep, made, progress).run()
+        ended = Sweep(sweep, made, progress).run()
+        leave(ended, made)
+        return ended

@@ -17,6 +17,9 @@ from slimline.core.cost import measure
 from slimline.core.quantized import stored_state
 from slimline.data.batches import Ordered
 from slimline.data.prepared import load_split
+from slimline.evaluation.latency import measure as side_by_side
+from slimline.evaluation.latency import summarize
+from slimline.export.runtime import deployed
 from slimline.files import whole_folder, write_bytes, write_json
 from slimline.params.changes import changed
 from slimline.params.file import Params, plain
@@ -40,6 +43,7 @@ from slimline.tracking.memory import MemoryTracker
 
 ONE_SHOT = {"name": "one_shot"}
 BATCH = 512
+WARM_UP = 10
 
 
 class Trials:
@@ -91,7 +95,7 @@ class Trials:
         """
         clock = Clock()
         with clock.part("params"):
-            changes = {**self.fixed, **asked.changes}
+            changes = dict(asked.changes) if asked.bare else {**self.fixed, **asked.changes}
             params = changed(self.params, {**changes, **_retraining(self.params, changes, asked.epochs)})
         settings = Settings(params.seed, self._hardware, clock=clock)
         with clock.part("prune"):
@@ -108,11 +112,21 @@ class Trials:
                 artifacts.save(ModelFolder(asked.keep), made.manifest, made.model)
         return Found(scores, clock.seconds)
 
-    def judged(self, model: ModelFolder | None) -> list[bool]:
-        """Which of the images that judge `model`, or the student, names rightly."""
-        _, network = artifacts.load(model or self.paths.model("student"))
+    def judged(self, folder: Path | None) -> list[bool]:
+        """Which of the images that judge the model in `folder`, or the student, names rightly."""
+        _, network = artifacts.load(self.paths.model("student") if folder is None else ModelFolder(folder))
         found: list[bool] = rightly(network, load_split(self.judges.prepared, "validation")).tolist()
         return found
+
+    def latencies(self, folders: Mapping[str, Path], rounds: int) -> dict[str, float]:
+        """Milliseconds an image, the median of `rounds`, of models side by side; nothing else may run meanwhile."""
+        images = next(iter(Ordered(self._validation, 1))).images.numpy()
+        sessions = {}
+        for name, folder in folders.items():
+            manifest, network = artifacts.load(ModelFolder(folder))
+            sessions[name] = deployed(manifest.forms, ModelFolder(folder).onnx, network, threads=1)
+        seconds = side_by_side(sessions, images, rounds=rounds, warm_up=WARM_UP)
+        return {name: summarize(found)["p50_ms"] for name, found in seconds.items()}
 
     def _pruned(self, params: Prune, settings: Settings) -> tuple[artifacts.Manifest, nn.Module]:
         """The student pruned as `params` says; one that another trial has pruned so is loaded."""
