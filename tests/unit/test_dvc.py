@@ -23,7 +23,8 @@ def pipeline(path: str) -> dict[str, Any]:
 
 def imported(script: Path, graph: grimp.ImportGraph) -> set[str]:
     """What a stage script imports of slimline, directly or not, as paths from the repository."""
-    named = {node.module for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.ImportFrom) and node.module}
+    froms = [node.module for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.ImportFrom)]
+    named = {module for module in froms if module and module.startswith("slimline.")}
     modules = {upstream for module in named for upstream in graph.find_upstream_modules(module)} | named
     paths = set()
     for module in modules - {"slimline"}:
@@ -92,3 +93,16 @@ def test_a_script_stays_short(stage: str) -> None:
 def test_the_summary_is_the_one_metric() -> None:
     stages = {**pipeline("dvc.yaml")}
     assert [metric for stage in stages.values() for metric in stage.get("metrics", [])] == [{"metrics/summary.json": {"cache": False}}]
+
+
+def test_a_sweep_lists_the_code_that_it_imports_and_what_its_trials_start_from(graph: grimp.ImportGraph) -> None:
+    sweep = pipeline("experiments/dvc.yaml")["sweep"]
+    assert sweep["matrix"]["exp"] == sorted(folder.parent.name for folder in (ROOT / "experiments").glob("*/sweep.yaml"))
+    code = {dep.removeprefix("../../") for dep in sweep["deps"] if "/src/" in dep or "/pipelines/" in dep}
+    assert code == imported(ROOT / "pipelines" / "sweep.py", graph) | {"pipelines/sweep.py"}
+    assert {dep for dep in sweep["deps"] if "/models/" in dep or "/data/" in dep} - {f"../../{one}" for one in code} == {
+        "../../data/prepared",
+        "../../models/student",
+        "../../models/teacher",
+    }
+    assert sweep["params"] == [{"../../params.yaml": ["seed", "prune", "quantize"]}]

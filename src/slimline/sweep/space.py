@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
 from slimline.errors import SlimlineError
 from slimline.params.changes import changed, keys, path_of
 from slimline.params.file import Params
@@ -34,10 +36,10 @@ class Space:
                 single |= {path_of(*keys(path), name): parameter for name in names[parameter.each]}
         return cls(single)
 
-    @staticmethod
-    def labels(parameter: Parameter) -> list[Scalar]:
-        """The choices of a parameter, as what Optuna can store."""
-        return list(_labels(parameter.choices or ()))
+    @property
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """What Optuna draws from."""
+        return {path: _distribution(parameter) for path, parameter in self.parameters.items()}
 
     def values(self, drawn: Mapping[str, Any]) -> dict[str, Any]:
         """What stands in params.yaml for what Optuna drew."""
@@ -88,6 +90,14 @@ def _holds(parameter: Parameter, value: Any) -> bool:
     if parameter.choices is not None:
         return value in parameter.choices
     return isinstance(value, int | float) and parameter.low <= value <= parameter.high
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    if parameter.choices is not None:
+        return CategoricalDistribution(list(_labels(parameter.choices)))
+    if parameter.whole:
+        return IntDistribution(parameter.low, parameter.high, log=parameter.log, step=parameter.step or 1)
+    return FloatDistribution(float(parameter.low), float(parameter.high), log=parameter.log, step=parameter.step)
 
 
 def _labels(choices: Sequence[Any]) -> dict[Scalar, Any]:

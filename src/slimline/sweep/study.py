@@ -29,7 +29,6 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from slimline.errors import SlimlineError
 from slimline.registry import Spec, build
 from slimline.sweep import SAMPLERS
-from slimline.sweep.definition import Parameter
 from slimline.sweep.objectives import OBJECTIVES
 from slimline.sweep.space import Space
 
@@ -189,28 +188,46 @@ class Rung:
 
     def claim(self) -> Claim | None:
         """The next trial that is waiting, now this driver's; None where none is."""
-        for waiting in self._trials(TrialState.WAITING):
-            try:
-                won = self.storage.set_trial_state_values(waiting._trial_id, state=TrialState.RUNNING)
-            except UpdateFinishedTrialError:
+        left = [trial for trial in self._trials(TrialState.RUNNING) if self._exclusive and trial._trial_id not in self._mine]
+        for trial in sorted([*left, *self._trials(TrialState.WAITING)], key=lambda trial: trial.user_attrs[SLOT]):
+            if trial.state is TrialState.WAITING and not self._won(trial):
                 continue
-            if not won:
-                continue
-            self.storage.set_trial_user_attr(waiting._trial_id, DRIVER, self._me)
-            slot = waiting.user_attrs[SLOT]
-            others = [t for t in self._trials() if t.user_attrs[SLOT] == slot and t.number < waiting.number and t.state is not TrialState.FAIL]
-            if others:  # two drivers have found the same one dead
-                self.storage.set_trial_state_values(waiting._trial_id, state=TrialState.FAIL)
-                continue
-            self._mine[waiting._trial_id] = 0
-            return Claim(waiting._trial_id, waiting.number, slot, self.space.values(self._drawn(waiting._trial_id, slot)))
+            self._mine[trial._trial_id] = 0
+            slot = trial.user_attrs[SLOT]
+            return Claim(trial._trial_id, trial.number, slot, self.space.values(self._drawn(trial._trial_id, slot)))
         return None
 
+    def _won(self, waiting: FrozenTrial) -> bool:
+        """Whether a waiting trial is this driver's now."""
+        try:
+            if not self.storage.set_trial_state_values(waiting._trial_id, state=TrialState.RUNNING):
+                return False
+        except UpdateFinishedTrialError:
+            return False
+        self.storage.set_trial_user_attr(waiting._trial_id, DRIVER, self._me)
+        same = [trial for trial in self._trials() if trial.user_attrs[SLOT] == waiting.user_attrs[SLOT] and trial.number < waiting.number]
+        if all(trial.state is TrialState.FAIL for trial in same):
+            return True
+        # Two drivers have found the same one dead, and the other one's is first.
+        self.storage.set_trial_state_values(waiting._trial_id, state=TrialState.FAIL)
+        return False
+
     def _drawn(self, trial_id: int, slot: int) -> dict[str, Any]:
+        """The values of a trial. All are drawn before any is stored, so that those of a trial which was cut off in between are the same again."""
         sampler = build(SAMPLERS, self._sampler, _seed(self._seed, slot))
         study = optuna.load_study(study_name=self.name, storage=self.storage, sampler=sampler)
-        trial = Trial(study, trial_id)
-        return {path: _suggested(trial, path, parameter) for path, parameter in self.space.parameters.items()}
+        trial = self.storage.get_trial(trial_id)
+        sampler.before_trial(study, trial)
+        together = sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
+        drawn: dict[str, Any] = dict(trial.system_attrs["fixed_params"])
+        for path, distribution in self.space.distributions.items():
+            if path not in drawn:
+                known = path in together
+                drawn[path] = together[path] if known else sampler.sample_independent(study, trial, path, distribution)
+        for path, distribution in self.space.distributions.items():
+            if path not in trial.params:
+                self.storage.set_trial_param(trial_id, path, distribution.to_internal_repr(drawn[path]), distribution)
+        return {path: drawn[path] for path in self.space.parameters}
 
     def tell(self, claim: Claim, scores: Mapping[str, float], seconds: Mapping[str, float], limits: Mapping[str, float]) -> None:
         """The trial is finished.
@@ -248,7 +265,9 @@ class Rung:
                 self.storage.set_trial_user_attr(trial_id, BEAT, self._mine[trial_id])
 
     def bury(self) -> int:
-        """Set trials to FAIL whose driver is dead; how many."""
+        """Set trials to FAIL whose driver is dead; how many. Where nobody else can run them they are not even that: they are gone on with."""
+        if self._exclusive:
+            return 0
         dead = [trial for trial in self._trials(TrialState.RUNNING) if trial._trial_id not in self._mine and self._dead(trial)]
         for trial in dead:
             with suppress(UpdateFinishedTrialError):
@@ -256,8 +275,6 @@ class Rung:
         return len(dead)
 
     def _dead(self, trial: FrozenTrial) -> bool:
-        if self._exclusive:
-            return True
         driver = trial.user_attrs.get(DRIVER)
         if driver is not None and driver["host"] == self._me["host"]:
             return not _alive(driver)
@@ -295,14 +312,6 @@ class Rung:
 
     def note(self, name: str, value: Any) -> None:
         self.storage.set_study_user_attr(self._id, name, value)
-
-
-def _suggested(trial: Trial, path: str, parameter: Parameter) -> Any:
-    if parameter.choices is not None:
-        return trial.suggest_categorical(path, Space.labels(parameter))
-    if parameter.whole:
-        return trial.suggest_int(path, parameter.low, parameter.high, step=parameter.step or 1, log=parameter.log)
-    return trial.suggest_float(path, float(parameter.low), float(parameter.high), step=parameter.step, log=parameter.log)
 
 
 def _seed(seed: int, slot: int) -> int:

@@ -1,0 +1,12 @@
+"""Stage sweep of an experiment, as experiments/dvc.yaml calls it: the folder's sweep.yaml, the work in `slimline.sweep`."""
+
+from pathlib import Path
+
+from slimline.runtime.refusal import refusing
+from slimline.sweep.driver import run
+from slimline.sweep.outcome import leave, tell
+
+if __name__ == "__main__":
+    with refusing():
+        run(Path(), leave=leave)
+        print(tell(Path()))
