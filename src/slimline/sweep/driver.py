@@ -118,7 +118,7 @@ def opened(folder: Path) -> Opened:
         raise SlimlineError(f"{folder / 'sweep.yaml'}: {error}") from error
     if not base.model("student").manifest.exists():
         raise SlimlineError(f"{base.model('student').folder}: no trained student, which trials start from; run dvc repro distill_student first")
-    what = definition.model_dump(mode="json", include={"objectives", "constraints", "fixed", "space", "start", "allocated", "sampler", "seed"})
+    what = definition.model_dump(mode="json", include={"objectives", "fixed", "space", "start", "allocated", "sampler", "seed"})
     what |= {"epochs": definition.budget.epochs, "threads": definition.threads, "params": [common.seed, *(plain(common.blocks[b]) for b in BLOCKS)]}
     facts = [what, contents(base), code()]
     identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -14,7 +14,8 @@ from slimline.errors import SlimlineError
 from slimline.evaluation.statistics import compare, wilson
 from slimline.files import write_csv, write_json, write_text
 from slimline.params.changes import changed
-from slimline.paths import Paths
+from slimline.params.tracking import Tracking
+from slimline.paths import Paths, repository_root
 from slimline.sweep.asked import Asked
 from slimline.sweep.driver import Ended, Team
 from slimline.sweep.objectives import ACCURACY, OBJECTIVES
@@ -57,9 +58,41 @@ def leave(ended: Ended, team: Team) -> None:
     from slimline.sweep.page import page  # matplotlib takes a second
 
     write_text(files.page, page(ended, members, milliseconds, best, str(refused) if refused else None))
+    _record(ended)
     if refused is not None:
         files.best.unlink(missing_ok=True)
         raise SlimlineError(f"{sweep.folder}: {refused}")
+
+
+METRICS = {
+    ACCURACY: "val/accuracy",
+    "packed_bytes": "size/packed_bytes",
+    "bops": "cost/bops",
+    "macs": "cost/macs",
+    "params": "size/params",
+    "nonzero_params": "size/nonzero_params",
+}
+"""What every stage calls these in its runs."""
+
+
+def _record(ended: Ended) -> None:
+    """Each trial as an MLflow run under the sweep's."""
+    from slimline.tracking.mlflow import resolved_uri  # two seconds
+    from slimline.tracking.trials import Record, record_trials
+
+    tracking = ended.sweep.params.block("tracking", Tracking)
+    records = [
+        Record(
+            f"{rung} {one.slot}",
+            one.values,
+            {METRICS[name]: value for name, value in one.scores.items()} | {f"seconds/{part}": spent for part, spent in one.seconds.items()},
+            one.reason,
+        )
+        for rung, found in ended.rungs.items()
+        for one in found
+    ]
+    uri = resolved_uri(tracking.uri, repository_root(ended.sweep.base.root))
+    record_trials(uri, tracking.experiment, f"sweep {ended.sweep.folder.name}", ended.sweep.identity, records)
 
 
 class Files:

@@ -1,0 +1,159 @@
+"""Sweeps with real processes, which are killed; on a file and on PostgreSQL."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from chain import TINY
+from safetensors.torch import save_file
+
+from slimline.artifacts import Manifest, fresh
+from slimline.data.prepared import describe
+from slimline.paths import Paths
+
+SWEEP = """
+base: ..
+seed: 0
+objectives: [validation_accuracy, packed_bytes]
+constraints: {packed_bytes: {at_most: 100000}}
+choose: packed_bytes
+fixed: {prune.criterion: {name: threshold}, prune.granularity: {name: weights}, prune.target: {name: threshold}}
+space:
+  prune.criterion.value: {low: 0.01, high: 0.5, log: true}
+  quantize.weights.bits: {low: 2, high: 8}
+  quantize.activations.bits: {choices: [8, 4]}
+sampler: {name: tpe, startup: 4}
+budget: {trials: TRIALS, short: 0, full: false}
+"""
+MODEL = {"name": "mlp", "hidden": [8]}
+POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+def base(folder: Path) -> Paths:
+    """A workspace with a student, and data that it can see something in."""
+    paths = Paths(folder)
+    torch.manual_seed(0)
+    levels = np.random.default_rng(0).integers(0, 256, (80, 1, 8, 8)).astype(np.uint8)
+    labels = (levels[:, 0, :4].mean((1, 2)) > levels[:, 0, 4:].mean((1, 2))).astype(np.int64)
+    for split, part in (("train", slice(0, 40)), ("validation", slice(40, 80)), ("test", slice(0, 0))):
+        (paths.prepared / split).mkdir(parents=True)
+        np.save(paths.prepared / split / "images.npy", levels[part])
+        np.save(paths.prepared / split / "labels.npy", labels[part])
+    counts = {"train": 40, "validation": 40, "test": 0}
+    described = {"classes": ["a", "b"], "input_shape": [1, 8, 8], "counts": counts, "mean": [0.5], "std": [0.3], "digest": "0" * 64}
+    (paths.prepared / "dataset.json").write_text(json.dumps(described))
+    manifest = Manifest.of(MODEL, describe(paths.prepared))
+    paths.model("student").folder.mkdir(parents=True)
+    paths.model("student").manifest.write_text(manifest.model_dump_json())
+    save_file({name: tensor.contiguous() for name, tensor in fresh(manifest).state_dict().items()}, paths.model("student").weights)
+    (folder / "params.yaml").write_text(TINY)
+    return paths
+
+
+def sweep(paths: Paths, name: str, trials: int) -> Path:
+    folder = paths.root / name
+    folder.mkdir()
+    (folder / "sweep.yaml").write_text(SWEEP.replace("TRIALS", str(trials)))
+    return folder
+
+
+def started(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", "from slimline.cli import main; main()", "sweep", *words, str(folder)]
+    own = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder.parent}/mlflow.db"} | environment
+    with (folder.parent / f"{folder.name}.log").open("a") as log:
+        return subprocess.Popen(command, cwd=folder.parent, text=True, stdout=log, stderr=log, env=own)
+
+
+def ended(folder: Path, *words: str, **environment: str) -> None:
+    assert started(folder, *words, **environment).wait(600) == 0, (folder.parent / f"{folder.name}.log").read_text()
+
+
+def rows(folder: Path) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = json.loads((folder / "trials.json").read_text())["rungs"]["search"]
+    return found
+
+
+def killed(driver: subprocess.Popen[str], draw: random.Random) -> None:
+    """Kill one of the driver's workers, or, one time in five, the driver."""
+    with suppress(psutil.NoSuchProcess, IndexError):
+        workers = [child for child in psutil.Process(driver.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+        (driver if draw.random() < 0.2 else draw.choice(workers)).send_signal(signal.SIGKILL)
+
+
+def driven_through(folder: Path, kills: int, *words: str, **environment: str) -> None:
+    """Run a sweep to its end, killing something of it `kills` times."""
+    draw, driver = random.Random(0), started(folder, *words, **environment)
+    while kills and driver.poll() != 0:
+        time.sleep(draw.uniform(2.0, 12.0))
+        killed(driver, draw)
+        kills -= 1
+        if driver.poll() is not None and driver.returncode != 0:
+            driver = started(folder, *words, **environment)
+    if driver.wait(600):
+        ended(folder, *words, **environment)
+
+
+@pytest.fixture
+def postgresql(tmp_path: Path) -> Iterator[str]:
+    """The address of a database of a server that lives for one test."""
+    if not POSTGRESQL:
+        pytest.skip("no PostgreSQL server here (apt-get install postgresql)")
+    folder = Path("/tmp") / f"slimline-postgresql-{os.getpid()}"
+    user = "postgres" if os.geteuid() == 0 else None
+    folder.mkdir(mode=0o777)
+    folder.chmod(0o777)
+    command = [str(POSTGRESQL[-1] / "initdb"), "-D", str(folder / "data"), "-U", "slimline", "--auth=trust"]
+    subprocess.run(command, check=True, user=user, cwd="/", capture_output=True)
+    options = ["-D", str(folder / "data"), "-k", str(folder), "-p", "5499", "-c", "fsync=off"]
+    server = subprocess.Popen([str(POSTGRESQL[-1] / "postgres"), *options], user=user, cwd="/", stderr=subprocess.DEVNULL)
+    try:
+        ready = [str(POSTGRESQL[-1] / "pg_isready"), "-h", "127.0.0.1", "-p", "5499"]
+        while subprocess.run(ready, check=False, capture_output=True).returncode:
+            time.sleep(0.2)
+        yield "postgresql://slimline@127.0.0.1:5499/postgres"
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+TRIALS, KILLS = int(os.environ.get("SWEEP_TRIALS", "60")), int(os.environ.get("SWEEP_KILLS", "20"))
+
+
+@pytest.mark.slow
+def test_a_sweep_on_a_file_whose_processes_are_killed_at_random_has_the_same_trials(tmp_path: Path) -> None:
+    paths = base(tmp_path)
+    one, other = sweep(paths, "whole", TRIALS), sweep(paths, "killed", TRIALS)
+    ended(one, "run")
+    driven_through(other, KILLS, "run")
+    assert rows(one) == rows(other)
+    assert [row["trial"] for row in rows(other)] == list(range(TRIALS))
+    assert (one / "best.yaml").read_text().replace("whole", "killed") == (other / "best.yaml").read_text()
+
+
+@pytest.mark.slow
+def test_on_postgresql_two_drivers_whose_processes_are_killed_finish_each_trial_once(postgresql: str, tmp_path: Path) -> None:
+    import optuna
+
+    first, second = base(tmp_path / "first"), base(tmp_path / "second")
+    folders = [sweep(paths, "shared", TRIALS) for paths in (first, second)]
+    other = started(folders[1], "run", SLIMLINE_SWEEP_STORAGE=postgresql)
+    driven_through(folders[0], KILLS, "run", SLIMLINE_SWEEP_STORAGE=postgresql)
+    assert other.wait(600) == 0
+    (name,) = optuna.get_all_study_names(postgresql.replace("postgresql:", "postgresql+psycopg:"))
+    trials = optuna.load_study(study_name=name, storage=postgresql.replace("postgresql:", "postgresql+psycopg:")).get_trials()
+    assert not [trial for trial in trials if trial.state.name in ("RUNNING", "WAITING")]
+    assert sorted(trial.user_attrs["slot"] for trial in trials if trial.state.name in ("COMPLETE", "PRUNED")) == list(range(TRIALS))
+    assert rows(folders[0]) == rows(folders[1])
