@@ -47,11 +47,11 @@ def base(folder: Path) -> Paths:
     torch.manual_seed(0)
     levels = np.random.default_rng(0).integers(0, 256, (80, 1, 8, 8)).astype(np.uint8)
     labels = (levels[:, 0, :4].mean((1, 2)) > levels[:, 0, 4:].mean((1, 2))).astype(np.int64)
-    for split, part in (("train", slice(0, 40)), ("validation", slice(40, 80)), ("test", slice(0, 0))):
+    for split, part in (("train", slice(0, 40)), ("validation", slice(40, 80)), ("test", slice(0, 8))):
         (paths.prepared / split).mkdir(parents=True)
         np.save(paths.prepared / split / "images.npy", levels[part])
         np.save(paths.prepared / split / "labels.npy", labels[part])
-    counts = {"train": 40, "validation": 40, "test": 0}
+    counts = {"train": 40, "validation": 40, "test": 8}
     described = {"classes": ["a", "b"], "input_shape": [1, 8, 8], "counts": counts, "mean": [0.5], "std": [0.3], "digest": "0" * 64}
     (paths.prepared / "dataset.json").write_text(json.dumps(described))
     manifest = Manifest.of(MODEL, describe(paths.prepared))

@@ -223,11 +223,13 @@ class Ended:
     Args:
         rungs: what came of their trials, the last one's being the result.
         reference: the student's scores.
+        search_seconds: of this driver's search, one worker being there at its beginning.
     """
 
     sweep: Opened
     rungs: Mapping[str, Sequence[Finished]]
     reference: Mapping[str, float]
+    search_seconds: float
 
     @property
     def last(self) -> Sequence[Finished]:
@@ -262,13 +264,16 @@ class Sweep:
     def run(self) -> Ended:
         """Finish all trials that are not."""
         found: dict[str, Sequence[Finished]] = {}
+        seconds: dict[str, float] = {}
         slots: Mapping[int, Mapping[str, Any]] = self._start()
         for name, epochs in self.sweep.rungs.items():
             rung = self.search if name == "search" else self._rung(name)
             if found:
                 slots = {one.slot: one.drawn for one in promoted(list(found.values())[-1], self.definition, self.bounds)}
+            begun = time.monotonic()
             found[name] = self._finish(name, rung, slots, epochs, keep=found and name == list(self.sweep.rungs)[-1])
-        return Ended(self.sweep, found, self.reference)
+            seconds[name] = time.monotonic() - begun
+        return Ended(self.sweep, found, self.reference, seconds["search"])
 
     def _start(self) -> dict[int, dict[str, Any]]:
         """The search's slots, with the values of those that do not draw them."""

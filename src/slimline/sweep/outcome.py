@@ -156,6 +156,7 @@ def _best(ended: Ended, team: Team, choice: Choice, folders: Mapping[str, Path])
     count, images = int(right["best"].sum()), len(right["best"])
     low, high = wilson(count, images, CONFIDENCE)
     test = json.loads((sweep.base.prepared / "dataset.json").read_text())["counts"]["test"]
+    # What is expected of so many other images, by a Beta distribution after Jeffreys of what is right.
     least, most = betabinom(test, count + 0.5, images - count + 0.5).interval(CONFIDENCE)
     return {
         "sweep": sweep.folder.name,
