@@ -3,9 +3,10 @@
     python benchmarks/sweep.py [--trials 60] [--sweep threshold_bits]     # after make repro; two to five minutes on 2 cores
 
 Each run is of the same sweep.yaml, in a folder of its own, without promotion, so that nothing is kept from the run before. Trials a minute
-are counted from the moment when the first worker is ready to the last trial told; that start is told beside it, those of further workers lie
-within. Overhead is the time of workers that no part of a trial accounts for, a trial: their start, drawing, storing and handing over. The trials are compared with as many whole
-pipelines by the seconds of the stages' last runs (`slimline plan --json`), where MLflow has them. The last line is one JSON object.
+are counted from the moment when the first worker is ready to the last trial told; that start is told beside it, those of further workers
+lie within. Overhead is the time of workers that no part of a trial accounts for, a trial: their start, drawing, storing and handing over.
+The trials are compared with as many whole pipelines by the seconds of the stages' last runs (`slimline plan --json`), where MLflow has
+them. The last line is one JSON object.
 """
 
 import argparse
@@ -83,9 +84,8 @@ def main() -> None:
     whole = pipeline_seconds()
     if whole is not None:
         sweep = 60 * given.trials / rows[-1]["trials_a_minute"] + rows[-1]["start_seconds"]
-        print(
-            f"{given.trials} trials: {sweep:.0f} s; {given.trials} whole pipelines: {given.trials * whole:.0f} s, {given.trials * whole / sweep:.0f} times as long"
-        )
+        times = given.trials * whole / sweep
+        print(f"{given.trials} trials: {sweep:.0f} s; {given.trials} whole pipelines: {given.trials * whole:.0f} s, {times:.0f} times as long")
     print(json.dumps({"machine": machine(), "runs": rows, "pipeline_seconds": whole}))
 
 
