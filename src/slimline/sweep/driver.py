@@ -37,7 +37,6 @@ BEAT = 10.0
 """Seconds between two signs of life, and two looks for trials that others have left."""
 
 STORAGE = "SLIMLINE_SWEEP_STORAGE"
-RUNGS = ("search", "short", "full")
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,8 @@ class Opened:
         return f"{self.folder.name} {self.identity[:12]}"
 
     def study(self, rung: str) -> str:
-        """The name of a rung's study."""
-        return f"{self.name} {rung}"
+        """The name of a rung's study: other retraining is another one."""
+        return f"{self.name} {rung}{f' of {self.definition.budget.short}' if rung == 'short' else ''}"
 
     @property
     def where(self) -> str | None:
@@ -79,8 +78,8 @@ class Opened:
 
     @property
     def models(self) -> Path:
-        """Where the models of the front are kept."""
-        return self.scratch / "models"
+        """Where the models of the last rung's front are kept."""
+        return self.scratch / "models" / self.study(list(self.rungs)[-1]).removeprefix(f"{self.name} ")
 
     def storage(self, *, mend: bool = False) -> BaseStorage:
         return journal(self.file, mend=mend) if self.where is None else database(self.where)
@@ -271,7 +270,7 @@ class Sweep:
             if found:
                 slots = {one.slot: one.drawn for one in promoted(list(found.values())[-1], self.definition, self.bounds)}
             begun = time.monotonic()
-            found[name] = self._finish(name, rung, slots, epochs, keep=found and name == list(self.sweep.rungs)[-1])
+            found[name] = self._finish(name, rung, slots, epochs, keep=bool(found) and name == list(self.sweep.rungs)[-1])
             seconds[name] = time.monotonic() - begun
         return Ended(self.sweep, found, self.reference, seconds["search"])
 
@@ -302,7 +301,10 @@ class Sweep:
             while self.team.room and (claim := rung.claim()):
                 self._give(claim, epochs, keep)
             if not self.team.busy and not rung.left:
-                break
+                if {one.slot for one in rung.finished()} >= slots.keys():
+                    break
+                rung.enqueue(slots)  # another driver has let go of one
+                continue
             ended = False
             for claim, answer in self.team.answers(1.0):
                 ended |= self._take(rung, claim, answer, attempts) or self._again(claim, epochs, keep)

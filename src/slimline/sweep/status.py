@@ -29,7 +29,8 @@ def begun(folder: Path) -> tuple[Opened, dict[str, list[FrozenTrial]]]:
         if sweep.study(rung) in names
     }
     if not found:
-        others = sorted({name.rsplit(" ", 1)[0] for name in names if name.startswith(f"{sweep.folder.name} ")})
+        mine = f"{sweep.folder.name} "
+        others = sorted({mine + name.removeprefix(mine).split()[0] for name in names if name.startswith(mine)})
         what = f"there are {', '.join(others)}, of another search space, student or code; they are left as they are" if others else "there is none"
         raise SlimlineError(f"{sweep.folder}: no study of what sweep.yaml says now; {what}. Start one: slimline sweep run {sweep.folder.name}")
     return sweep, found
