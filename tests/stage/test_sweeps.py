@@ -21,7 +21,12 @@ from safetensors.torch import save_file
 
 from slimline.artifacts import Manifest, fresh
 from slimline.data.prepared import describe
+from slimline.errors import SlimlineError
+from slimline.params.file import load
+from slimline.params.prune import Prune
 from slimline.paths import Paths
+from slimline.sweep.adopt import adopt
+from slimline.sweep.status import begun, status, table
 
 SWEEP = """
 base: ..
@@ -141,6 +146,22 @@ def test_a_sweep_on_a_file_whose_processes_are_killed_at_random_has_the_same_tri
     assert rows(one) == rows(other)
     assert [row["trial"] for row in rows(other)] == list(range(TRIALS))
     assert (one / "best.yaml").read_text().replace("whole", "killed") == (other / "best.yaml").read_text()
+
+    assert f"search: {TRIALS} of {TRIALS} trials finished" in status(other)
+    assert table(other).startswith("front of ")
+    before = paths.params.read_text()
+    told = adopt(other, None)
+    assert "\n+" in told
+    assert "expected: " in told
+    assert load(paths.params).block("prune", Prune).target == {"name": "threshold", "below": 1.0}
+    with pytest.raises(SlimlineError, match="has no such trial; there are"):
+        adopt(other, TRIALS)
+    assert before != paths.params.read_text()
+    assert status(other), "what is fixed or varied may stand in params.yaml with another value"
+    definition = other / "sweep.yaml"
+    definition.write_text(definition.read_text().replace("high: 8", "high: 7"))
+    with pytest.raises(SlimlineError, match=r"no study of what sweep.yaml says now; there are killed [0-9a-f]{12}, of another search space"):
+        begun(other)
 
 
 @pytest.mark.slow

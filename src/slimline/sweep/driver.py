@@ -6,7 +6,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any
 from optuna.storages import BaseStorage
 
 from slimline.errors import SlimlineError
+from slimline.params.base import Block
+from slimline.params.changes import changed
 from slimline.params.file import Params, plain
 from slimline.params.file import load as load_params
 from slimline.params.prune import Prune
@@ -22,7 +24,7 @@ from slimline.params.quantize import Quantize
 from slimline.paths import Paths
 from slimline.runtime.locks import held
 from slimline.sweep.asked import Asked, Found
-from slimline.sweep.definition import Definition, load
+from slimline.sweep.definition import VARIED, Definition, load
 from slimline.sweep.progress import Progress
 from slimline.sweep.results import excess, limits, promoted
 from slimline.sweep.space import Space, check
@@ -118,13 +120,19 @@ def opened(folder: Path) -> Opened:
     if not base.model("student").manifest.exists():
         raise SlimlineError(f"{base.model('student').folder}: no trained student, which trials start from; run dvc repro distill_student first")
     what = definition.model_dump(mode="json", include={"objectives", "fixed", "space", "start", "allocated", "sampler", "seed"})
-    what |= {"epochs": definition.budget.epochs, "threads": definition.threads, "params": [common.seed, *(plain(common.blocks[b]) for b in BLOCKS)]}
+    blocks = [plain(block) for block in _apart(definition, params, common)]
+    what |= {"epochs": definition.budget.epochs, "threads": definition.threads, "params": [params.seed, *blocks]}
     facts = [what, contents(base), code()]
     identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return Opened(folder, definition, base, params, identity, Paths(folder).scratch / "sweep" / identity[:12])
 
 
-BLOCKS = ("prune", "quantize")
+def _apart(definition: Definition, params: Params, common: Params) -> list[Block]:
+    """The blocks that trials vary, apart from what they vary: adopting what a sweep has found does not make it another one."""
+    some = {path: one.ends[0] if one.each is None else {"*": one.ends[0]} for path, one in definition.space.items()}
+    with suppress(SlimlineError):  # ends that do not go together
+        common = changed(params, {**definition.fixed, **some})
+    return [common.blocks[name] for name in VARIED]
 
 
 class Team:
