@@ -259,3 +259,23 @@ def test_a_database_that_is_none_or_does_not_answer_is_refused() -> None:
         database("postgresql://me:secret@127.0.0.1:1/x")
     with pytest.raises(SlimlineError, match="is no address of a database"):
         database("nowhere")
+
+
+@pytest.mark.slow  # MLflow takes seconds to make a database
+def test_trials_are_recorded_once_under_the_sweep_and_a_store_that_fails_costs_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from mlflow.tracking import MlflowClient
+
+    from slimline.tracking.trials import Record, record_trials
+
+    uri = f"sqlite:///{tmp_path}/runs.db"
+    records = [Record("search 0", {'quantize.weights.exceptions."a.b"': 4}, {"val/accuracy": 0.5}), Record("search 1", {}, {}, "cannot be")]
+    assert record_trials(uri, "some", "sweep x", "identity", records) == 2
+    assert record_trials(uri, "some", "sweep x", "identity", [*records, Record("short 0", {}, {})]) == 1
+    client = MlflowClient(uri)
+    runs = {run.info.run_name: run for run in client.search_runs([client.get_experiment_by_name("some").experiment_id])}
+    assert sorted(runs) == ["search 0", "search 1", "short 0", "sweep x"]
+    assert {run.data.tags.get("mlflow.parentRunId") for run in runs.values()} == {None, runs["sweep x"].info.run_id}
+    assert runs["search 0"].data.params == {"quantize.weights.exceptions.a.b": "4"}
+    assert (runs["search 1"].info.status, runs["search 1"].data.tags["reason"]) == ("FAILED", "cannot be")
+    assert record_trials("nowhere://runs", "some", "sweep x", "identity", records) == 0
+    assert "not recorded there" in capsys.readouterr().err

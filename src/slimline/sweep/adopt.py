@@ -58,12 +58,13 @@ def rewritten(text: str, values: dict[str, Any]) -> str:
 
 def _in_line(value: Any) -> Any:
     """Mappings and lists as params.yaml writes short ones."""
-    if isinstance(value, dict):
-        made = CommentedMap({key: _in_line(inner) for key, inner in value.items()})
-    elif isinstance(value, list):
-        made = CommentedSeq(_in_line(inner) for inner in value)
-    else:
+    if not isinstance(value, dict | list):
         return value
+    made: Any = CommentedMap() if isinstance(value, dict) else CommentedSeq()
+    if isinstance(value, dict):
+        made.update({key: _in_line(inner) for key, inner in value.items()})
+    else:
+        made.extend(_in_line(inner) for inner in value)
     made.fa.set_flow_style()
     return made
 
