@@ -108,10 +108,14 @@ def untrained(manifest: Manifest) -> nn.Module:
     return model
 
 
-def packed(manifest: Manifest, model: nn.Module) -> bytes:
-    """The packed file of `model`, without masks: what they took is zero in the weights."""
+def packed(manifest: Manifest, model: nn.Module, provenance: str | None = None) -> bytes:
+    """The packed file of `model`, without masks: what they took is zero in the weights.
+
+    Args:
+        provenance: digest of what it was made of, in hexadecimal digits. With or without, the file has the same size.
+    """
     state = {name: tensor for name, tensor in stored_state(model).items() if not name.endswith(MASK)}
-    return to_packed(manifest.model_dump(mode="json"), state)
+    return to_packed(manifest.model_dump(mode="json"), state, provenance)
 
 
 def save(
@@ -120,12 +124,14 @@ def save(
     model: nn.Module,
     *,
     early: Mapping[str, Tensor] | None = None,
+    provenance: str | None = None,
     check: Callable[[ModelFolder], None] | None = None,
 ) -> None:
     """Write all four files of `model`, whole or not at all.
 
     Args:
         early: weights of an early step of its training, to be kept beside it.
+        provenance: as in `packed`.
         check: called with the written files before they take their place; if it raises, they never do.
     """
     state = stored_state(model)
@@ -135,7 +141,7 @@ def save(
         write_json(files.manifest, manifest.model_dump(mode="json"))
         write_bytes(files.weights, to_safetensors({name: tensor.contiguous() for name, tensor in state.items()}))
         write_bytes(files.onnx, to_onnx(model, manifest.input_shape, manifest.metadata))
-        write_bytes(files.packed, packed(manifest, model))
+        write_bytes(files.packed, packed(manifest, model, provenance))
         if early is not None:
             write_bytes(files.early, to_safetensors({name: tensor.contiguous() for name, tensor in early.items()}))
         if check is not None:

@@ -67,6 +67,11 @@ class Paths:
         return self.root / ".slimline"
 
     @property
+    def spool(self) -> Path:
+        """Of a repository: what is not told to MLflow yet."""
+        return self.scratch / "spool"
+
+    @property
     def results(self) -> Path:
         return self.root / "results.json"
 
@@ -190,3 +195,12 @@ def repository_root(start: Path) -> Path:
         if (folder / ".dvc").is_dir():
             return folder
     return resolved
+
+
+def store_root(start: Path) -> Path:
+    """The repository to which the runs of `start` belong: `repository_root`, or for a copy that `dvc exp run --temp` works in, its origin."""
+    root = repository_root(start)
+    for folder in root.parents:
+        if folder.name == "tmp" and folder.parent.name == ".dvc":
+            return store_root(folder.parent.parent)
+    return root

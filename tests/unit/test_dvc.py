@@ -13,7 +13,7 @@ from slimline.params.file import BLOCKS
 from slimline.paths import STAGES
 
 ROOT = Path(__file__).parents[2]
-BY_FILE = ("data", "params", "runtime", "stages")
+BY_FILE = ("data", "params", "runtime", "stages", "tracking")
 """Packages whose files, and packages within, are listed one by one: a stage uses some of them, and not its neighbours'."""
 
 
@@ -34,8 +34,10 @@ def imported(script: Path, graph: grimp.ImportGraph) -> set[str]:
             paths.add(f"src/slimline/{package}")
         elif rest and (folder / rest[0]).is_dir():
             paths.add(f"src/slimline/{package}/{rest[0]}")
-        elif rest or not folder.is_dir():  # else the empty __init__ of a package that is listed by file
+        elif rest or not folder.is_dir():
             paths.add("src/slimline/" + "/".join([package, *rest]) + ".py")
+        elif len(ast.parse((folder / "__init__.py").read_text()).body) > 1:  # more than a docstring
+            paths.add(f"src/slimline/{package}/__init__.py")
     return paths
 
 

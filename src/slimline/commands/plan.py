@@ -9,7 +9,7 @@ from slimline.commands.command import Commands
 from slimline.errors import SlimlineError
 from slimline.params.file import load
 from slimline.params.tracking import Tracking
-from slimline.paths import Paths, repository_root
+from slimline.paths import Paths, store_root
 
 
 def declare(commands: Commands) -> None:
@@ -27,11 +27,12 @@ def plan(paths: Paths, given: argparse.Namespace) -> None:
     stages = planned(paths)
     seconds: dict[str, float] = {}
     if stages:
-        from slimline.tracking.mlflow import last_seconds, resolved_uri  # two seconds
+        from slimline.tracking.journal import resolved_uri
+        from slimline.tracking.mlflow import last_seconds  # two seconds
 
         tracking = params.block("tracking", Tracking)
         try:
-            seconds = last_seconds(resolved_uri(tracking.uri, repository_root(paths.root)), tracking.experiment, [one.stage for one in stages])
+            seconds = last_seconds(resolved_uri(tracking.uri, store_root(paths.root)), tracking.experiment, [one.stage for one in stages])
         except SlimlineError as error:  # the plan does not hang on it
             print(f"slimline: {error}", file=sys.stderr)
     print(json.dumps([asdict(one) | {"last_seconds": seconds.get(one.stage)} for one in stages], indent=2) if given.json else told(stages, seconds))

@@ -1,7 +1,5 @@
 """How fast: models measured side by side, in turn, in random order, so that a busy moment of the machine hits all alike."""
 
-import os
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ import onnxruntime
 from jaxtyping import Float
 
 from slimline.evaluation.statistics import mean_interval, median_interval, quantile_interval
+from slimline.runtime.surroundings import machine
 
 Model = Callable[[np.ndarray], np.ndarray]
 Seconds = Float[np.ndarray, " rounds"]
@@ -122,20 +121,4 @@ def latency(
         "models": by_model,
         **ratios,
         "noise": noise,
-    }
-
-
-def machine() -> dict[str, Any]:
-    """Processor, cores and memory, for beside a figure."""
-    information = Path("/proc/cpuinfo")
-    names = (
-        [line.partition(":")[2].strip() for line in information.read_text().splitlines() if line.startswith("model name")]
-        if information.exists()
-        else []
-    )
-    return {
-        "processor": names[0] if names else platform.processor() or platform.machine(),
-        "cores": os.cpu_count() or 1,
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": platform.system(),
     }

@@ -24,7 +24,11 @@ from slimline.core import rans
 from slimline.errors import SlimlineError
 
 MAGIC = b"SLIM"
-VERSION = 3
+VERSION = 4
+DIGEST = 16
+"""Bytes of SHA-256 that are kept, of the file as of what it was made of: no chance makes two alike."""
+CHECKED, BEGIN = 6 + DIGEST, 6 + 2 * DIGEST
+"""Where what the checksum is of begins: the provenance, then the frame."""
 LEVEL = 19
 """Zstandard's effort: sizes count, and these files are small."""
 
@@ -62,12 +66,13 @@ class Alphabet:
         return raised - np.uint8(128) if self.signed else raised
 
 
-def to_packed(manifest: Mapping[str, Any], state: Mapping[str, Tensor]) -> bytes:
+def to_packed(manifest: Mapping[str, Any], state: Mapping[str, Tensor], provenance: str | None = None) -> bytes:
     """The bytes of a packed file.
 
     Args:
         manifest: `model.json`.
         state: tensors by name, those on a grid as their codes.
+        provenance: digest of what it was made of, in hexadecimal digits; the first 32 are kept.
     """
     names = sorted(state)
     plain = {name: _bytes(state[name]) for name in names}
@@ -99,7 +104,12 @@ def to_packed(manifest: Mapping[str, Any], state: Mapping[str, Tensor]) -> bytes
         which = np.repeat([grouped.which[name] for name in order], [len(streams[name]) for name in order])
         stream = rans.encode(symbols, which, grouped.tables)
     content = len(frame).to_bytes(4, "little") + frame + raw + stream
-    return MAGIC + VERSION.to_bytes(2, "little") + hashlib.sha256(content).digest() + content
+    made_of = bytes.fromhex(provenance or "")[:DIGEST].ljust(DIGEST, b"\0")
+    return MAGIC + VERSION.to_bytes(2, "little") + _checksum(made_of + content) + made_of + content
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()[:DIGEST]
 
 
 def _present(data: UInt8[np.ndarray, " n"], itemsize: int) -> UInt8[np.ndarray, " numbers"]:
@@ -180,6 +190,25 @@ def read_packed(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         SlimlineError: missing, foreign, of another version, truncated or altered.
     """
+    content = _sound(path)
+    try:
+        return _read(content[BEGIN:])
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError, zstandard.ZstdError) as error:
+        raise SlimlineError(f"{path}: no packed model, though its checksum matches ({' '.join(str(error).split())[:120]})") from error
+
+
+def provenance_of(path: Path) -> str | None:
+    """Digest of what a packed model was made of, in 32 hexadecimal digits; None where it carries none.
+
+    Raises:
+        SlimlineError: missing, foreign, of another version, truncated or altered.
+    """
+    made_of = _sound(path)[CHECKED:BEGIN]
+    return made_of.hex() if any(made_of) else None
+
+
+def _sound(path: Path) -> bytes:
+    """The bytes of a packed file whose checksum matches."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -188,12 +217,9 @@ def read_packed(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise SlimlineError(f"{path}: no packed model (it does not begin with SLIM)")
     if (version := int.from_bytes(content[4:6], "little")) != VERSION:
         raise SlimlineError(f"{path}: packed format {version}, where this version reads {VERSION}; make the file again with slimline {VERSION}.x")
-    if hashlib.sha256(content[38:]).digest() != content[6:38]:
+    if _checksum(content[CHECKED:]) != content[6:CHECKED]:
         raise SlimlineError(f"{path}: truncated or altered (its checksum does not match); fetch or build it again")
-    try:
-        return _read(content[38:])
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError, zstandard.ZstdError) as error:
-        raise SlimlineError(f"{path}: no packed model, though its checksum matches ({' '.join(str(error).split())[:120]})") from error
+    return content
 
 
 def _read(content: bytes) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -7,12 +7,15 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from slimline.paths import STAGES, Paths, repository_root
+
+CODE = ("src/", "pipelines/")
+"""Where what is no input begins."""
 
 Stamp = tuple[int, int]
 """When a file was last written, in nanoseconds, and how long it is."""
@@ -29,6 +32,7 @@ class Identity:
         dirty: whether tracked files differ from that commit.
         places: files and folders that the stage depends on.
         stamps: of the files there.
+        inputs: md5 of what the stage depends on besides code, by path from the repository.
     """
 
     fingerprint: str
@@ -37,6 +41,7 @@ class Identity:
     dirty: bool
     places: tuple[Path, ...]
     stamps: Mapping[Path, Stamp]
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     def changed(self, stage: str, paths: Paths) -> str:
         """What the stage depends on and is no longer as it was, in words; empty where all is.
@@ -67,7 +72,8 @@ def identify(stage: str, paths: Paths) -> Identity:
             if own:
                 made = {out.fs_path for entry in stages for out in entry.outs}
                 places = tuple(Path(dependency.fs_path) for entry in own for dependency in entry.deps)
-                return Identity(_digest(own, set(), repo.root_dir), _digest(stages, made, repo.root_dir), commit, dirty, places, _stamps(places))
+                fingerprint, execution = digest(own, repo.root_dir), digest(stages, repo.root_dir, without=made)
+                return Identity(fingerprint, execution, commit, dirty, places, _stamps(places), inputs(own[0], repo.root_dir))
     except NotDvcRepoError:
         pass
     text = paths.params.read_text()
@@ -118,8 +124,33 @@ def stage_name(entry: Any) -> str:
     return str(entry.name).partition("@")[0]
 
 
-def _digest(stages: list[Any], without: set[str], root: str) -> str:
-    """Digest of commands, parameters and dependencies of `stages`, leaving out the paths in `without`."""
+def inputs(entry: Any, root: str, *, recorded: bool = False) -> dict[str, str]:
+    """md5 of what a stage depends on besides code and parameters, by path from `root`; of what it has never met, none."""
+    from dvc.dependency.param import ParamsDependency
+
+    files = [one for one in entry.deps if not isinstance(one, ParamsDependency)]
+    found = {os.path.relpath(one.fs_path, root): _md5(one, recorded) for one in files}
+    return {path: md5 for path, md5 in found.items() if md5 and not path.startswith(CODE)}
+
+
+def outputs(entry: Any, root: str) -> dict[str, str]:
+    """md5 of what a stage made, as dvc.lock has it."""
+    return {os.path.relpath(one.fs_path, root): one.hash_info.value for one in entry.outs if one.hash_info.value}
+
+
+def _md5(dependency: Any, recorded: bool) -> str | None:
+    if recorded:
+        return dependency.hash_info.value
+    return dependency.get_hash().value if dependency.exists else None
+
+
+def digest(stages: list[Any], root: str, *, without: Container[str] = (), recorded: bool = False) -> str:
+    """Digest of commands, parameters and dependencies of `stages`.
+
+    Args:
+        without: paths to leave out.
+        recorded: as dvc.lock has them, not as they are.
+    """
     from dvc.dependency.param import ParamsDependency
 
     facts: list[Any] = []
@@ -129,9 +160,9 @@ def _digest(stages: list[Any], without: set[str], root: str) -> str:
             if dependency.fs_path in without:
                 continue
             if isinstance(dependency, ParamsDependency):
-                value = dependency.read_params()
+                value = (dependency.hash_info.value or {}) if recorded else dependency.read_params()
             else:
-                value = dependency.get_hash().value if dependency.exists else None
+                value = _md5(dependency, recorded)
             facts.append([stage_name(entry), os.path.relpath(dependency.fs_path, root), value])
     return _sha256(facts)
 
@@ -140,18 +171,27 @@ def _sha256(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
+WRITTEN = (":(top)", *(f":(top,exclude,glob)**/{name}" for name in ("dvc.lock", "metrics/*", "results.json", "README.md")))
+"""All but what a run itself rewrites."""
+
+
 def git_state(folder: Path) -> tuple[str | None, bool]:
     """The commit that `folder` is on (None outside of git), and whether what a result depends on differs from it.
 
     What a run itself rewrites (dvc.lock, metrics, records) does not count.
     """
+    commit = _git(folder, "rev-parse", "HEAD")
+    return commit.decode().strip() if commit else None, bool(_git(folder, "status", "--porcelain", "--untracked-files=no", "--", *WRITTEN))
 
-    def ask(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
-        except OSError:
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
 
-    written = [f":(top,exclude,glob)**/{name}" for name in ("dvc.lock", "metrics/*", "results.json", "README.md")]
-    return ask("rev-parse", "HEAD"), bool(ask("status", "--porcelain", "--untracked-files=no", "--", ":(top)", *written))
+def git_changes(folder: Path) -> bytes:
+    """How the tracked files differ from the commit; nothing outside of git."""
+    return _git(folder, "diff", "--binary", "HEAD", "--", *WRITTEN) or b""
+
+
+def _git(folder: Path, *words: str) -> bytes | None:
+    try:
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, check=False)
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None

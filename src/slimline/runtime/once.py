@@ -14,7 +14,7 @@ from slimline.params.fit import Fit
 from slimline.runtime.classifier import Classifier, Epoch
 from slimline.runtime.fit import fit
 from slimline.runtime.settings import Settings
-from slimline.tracking import Status, Tracker
+from slimline.tracking import Tracker
 
 ENDED = "ended"
 """Behind a training's name: what it left."""
@@ -95,6 +95,3 @@ class Under:
 
     def artifact(self, path: Path) -> None:
         self.tracker.artifact(path)
-
-    def finish(self, status: Status, *, last: bool) -> None:
-        self.tracker.finish(status, last=last)

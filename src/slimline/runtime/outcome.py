@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from slimline import artifacts
 from slimline.core.cost import measure
-from slimline.data.batches import Ordered
-from slimline.data.prepared import Images, describe, load_split
+from slimline.data.batches import Ordered, scaled
+from slimline.data.prepared import Images, describe, load_split, name_of
 from slimline.errors import SlimlineError
 from slimline.export.parity import Parity, parities, ways
 from slimline.export.runtime import deployed
@@ -69,7 +69,7 @@ def leave(stage: str, paths: Paths, settings: Settings, *trained: Trained, besid
     if not settings.world.first:
         return Made((), {}, {})
     validation = load_split(paths.prepared, "validation")
-    numbers = {one.name: _save(one, paths, validation) for one in trained}
+    numbers = {one.name: _save(one, paths, validation, settings.provenance) for one in trained}
     write_json(paths.stage_metrics(stage), {**numbers, **(beside or {})})
     own, *others = trained
     metrics = dict(numbers[own.name])
@@ -77,17 +77,25 @@ def leave(stage: str, paths: Paths, settings: Settings, *trained: Trained, besid
         metrics |= {f"{other.name}/{key}": value for key, value in numbers[other.name].items()}
     curves = [paths.curve(one.name) for one in trained]
     files = (*(paths.model(one.name).folder for one in trained), *curves, paths.stage_metrics(stage))
-    return Made(files, metrics, {"data.digest": describe(paths.prepared).digest})
+    models = {one.name: paths.model(one.name).onnx for one in trained}
+    data = described(paths)
+    return Made(files, metrics, {"data.digest": data["digest"]}, data, models, scaled(validation.pixels[:1]).numpy())
 
 
-def _save(one: Trained, paths: Paths, validation: Images) -> dict[str, float]:
+def described(paths: Paths) -> dict[str, Any]:
+    """The prepared images, as a run tells of them."""
+    data = describe(paths.prepared)
+    return {"name": name_of(paths.origin), "digest": data.digest, "classes": len(data.classes), **data.counts}
+
+
+def _save(one: Trained, paths: Paths, validation: Images, provenance: str | None) -> dict[str, float]:
     target = paths.model(one.name)
-    found = _save_folder(one, one.model, target, validation)
+    found = _save_folder(one, one.model, target, validation, provenance)
     # A model that was not trained has a curve too, one without rows: DVC expects every output of its stage.
     _write_curve(paths.curve(one.name), one.history)
     for place, (model, history) in enumerate(one.again, start=1):
         folder = paths.repeat(one.name, place)
-        _save_folder(one, model, folder, validation)
+        _save_folder(one, model, folder, validation, provenance)
         _write_curve(folder.curve, history)
     cost = measure(one.model, one.manifest.input_shape)
     return {
@@ -125,7 +133,7 @@ def _write_curve(path: Path, history: Sequence[Epoch]) -> None:
     write_csv(path, [asdict(row) for row in history], [column.name for column in fields(Epoch)])
 
 
-def _save_folder(one: Trained, model: nn.Module, target: ModelFolder, validation: Images) -> dict[str, Parity]:
+def _save_folder(one: Trained, model: nn.Module, target: ModelFolder, validation: Images, provenance: str | None) -> dict[str, Parity]:
     checks: list[dict[str, Parity]] = []
     threads = torch.get_num_threads()
 
@@ -142,7 +150,7 @@ def _save_folder(one: Trained, model: nn.Module, target: ModelFolder, validation
                 )
         checks.append(found)
 
-    artifacts.save(target, one.manifest, model, early=one.early if model is one.model else None, check=check)
+    artifacts.save(target, one.manifest, model, early=one.early if model is one.model else None, provenance=provenance, check=check)
     (found,) = checks
     return found
 

@@ -1,10 +1,12 @@
 """What every script in `pipelines/` does around its stage."""
 
 import argparse
+import hashlib
 import os
 import random
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -13,24 +15,30 @@ from typing import Any
 import psutil
 
 from slimline.errors import SlimlineError
+from slimline.files import whole_file, write_bytes, write_text
 from slimline.params.base import Block
 from slimline.params.file import Params, load, plain
 from slimline.params.hardware import Hardware
 from slimline.params.tracking import Tracking
-from slimline.paths import Paths, repository_root
+from slimline.paths import Paths, repository_root, store_root
 from slimline.runtime.checkpoints import Place, key
 from slimline.runtime.clock import Clock
-from slimline.runtime.fingerprint import Identity, identify
+from slimline.runtime.fingerprint import Identity, git_changes, identify
 from slimline.runtime.launch import SUPERVISOR, own_command, run_together
 from slimline.runtime.locks import held
 from slimline.runtime.refusal import refusing
 from slimline.runtime.settings import Made, Settings
 from slimline.runtime.stopping import STOP, Stopped, end_with, starters
+from slimline.runtime.surroundings import tags
 from slimline.runtime.world import World
-from slimline.tracking import Status, Tracker
+from slimline.tracking import Recorder, Status, Tracker
+from slimline.tracking.journal import Journal, Opening, resolved_uri
 from slimline.tracking.memory import MemoryTracker
 
 Run = Callable[[Any, Settings, Paths, Tracker], Made]
+
+CONTEXTS = {"prepare": "preparation", "evaluate": "evaluation"}
+"""What a stage uses the images for, where it is not training."""
 
 LOCK_PATIENCE = 30.0
 """Seconds to wait for another process that is at the same stage: one whose parent was killed is gone after ten."""
@@ -134,9 +142,10 @@ def _run(stage: str, params: Params, block: str, schema: type[Block], run: Run, 
     if identity is not None:
         place = Place(paths.scratch / "checkpoints" / stage, key(identity.fingerprint, hardware, world), hardware.checkpoint_seconds)
     place = world.firsts(place)
-    settings = Settings(params.seed, hardware, world, place, clock)
+    provenance = world.firsts(None if identity is None else identity.fingerprint)
+    settings = Settings(params.seed, hardware, world, place, provenance, clock)
     with clock.part("track"):
-        tracker = _tracker(stage, params.block("tracking", Tracking), paths, identity) if identity is not None else MemoryTracker()
+        tracker = MemoryTracker() if identity is None else _journal(stage, params.block("tracking", Tracking), paths, identity)
     world.firsts(None)  # whoever refuses from here on does not break off the opening of the record
     status: Status = "FAILED"
     try:
@@ -153,6 +162,8 @@ def _run(stage: str, params: Params, block: str, schema: type[Block], run: Run, 
             # DVC enters a stage in dvc.lock after its end: this is the pipeline's state that the stage met.
             for file in (*made.files, *(lock for lock in paths.locks if lock.exists())):
                 tracker.artifact(file)
+            if identity is not None:
+                _describe(tracker, stage, made, paths, identity)
         tracker.metrics(made.metrics | {f"seconds/{name}": seconds for name, seconds in clock.seconds.items()})
         if place is not None and world.first:
             place.clear()
@@ -205,17 +216,49 @@ def _use(seed: int, hardware: Hardware) -> None:
     torch.manual_seed(seed)
 
 
-def _tracker(stage: str, params: Tracking, paths: Paths, identity: Identity) -> Tracker:
-    from slimline.tracking.mlflow import MlflowTracker, resolved_uri
-
-    tracker = MlflowTracker(
-        resolved_uri(params.uri, repository_root(paths.root)),
+def _journal(stage: str, params: Tracking, paths: Paths, identity: Identity) -> Journal:
+    root = store_root(paths.root)
+    changes = git_changes(paths.root) if identity.dirty else b""
+    state = {"git.dirty": str(identity.dirty).lower()} | ({"git.changes": hashlib.sha256(changes).hexdigest()} if changes else {})
+    opening = Opening(
+        resolved_uri(params.uri, root),
         params.experiment,
-        largest_artifact=params.largest_artifact_mb * 1_000_000,
         stage=stage,
         execution=identity.execution,
         fingerprint=identity.fingerprint,
+        workspace=_name(paths.scratch),
         commit=identity.commit,
+        tags=tags(os.environ) | state,
     )
-    tracker.tags({"git.dirty": str(identity.dirty).lower()})
-    return tracker
+    journal = Journal(Paths(root).spool, opening, largest_artifact=params.largest_artifact_mb * 1_000_000)
+    journal.tags({f"input.{path}": md5 for path, md5 in identity.inputs.items()})
+    if changes:
+        patch = paths.scratch / f"{stage}.changes.patch"
+        write_bytes(patch, changes)
+        journal.artifact(patch)
+    return journal
+
+
+def _name(scratch: Path) -> str:
+    """The name of the workspace that `scratch` is of, made once: folders are called alike on many machines."""
+    file = scratch / "workspace"
+    if not file.exists():
+        write_text(file, uuid.uuid4().hex)
+    return file.read_text()
+
+
+def _describe(tracker: Recorder, stage: str, made: Made, paths: Paths, identity: Identity) -> None:
+    """Record the images, and the models with one of them that they can be tried on."""
+    import numpy as np
+
+    data = os.path.relpath(paths.prepared, repository_root(paths.root))
+    facts = {"context": CONTEXTS.get(stage, "training"), "source": {"path": data, "md5": identity.inputs.get(data)}}
+    tracker.dataset(made.data["name"], made.data["digest"], made.data | facts)
+    if made.example is not None:
+        example = paths.scratch / "example.npy"
+        with whole_file(example) as file:
+            np.save(file, made.example)
+        for name, onnx in made.models.items():
+            tracker.model(name, onnx, example)
+    for file, values in made.beside.items():
+        tracker.beside(file, values)

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from jaxtyping import Float32
 
 from slimline.params.hardware import Hardware
 from slimline.runtime.checkpoints import Place
@@ -21,12 +23,14 @@ class Settings:
 
     Args:
         place: where checkpoints go; None where none are kept.
+        provenance: digest of what the stage depends on, which its models carry; None where it has none.
     """
 
     seed: int
     hardware: Hardware
     world: World = ALONE
     place: Place | None = None
+    provenance: str | None = None
     clock: Clock = field(default_factory=Clock)
 
     def seeded(self, make: Callable[..., T], *arguments: Any) -> T:
@@ -43,8 +47,16 @@ class Made:
         files: files and folders it made, to be recorded.
         metrics: its final numbers, by the names that every stage shares.
         tags: facts to search runs by.
+        data: the images it worked on: name, digest, how many classes, and images of each split.
+        models: of the models it made, by name, the file to run.
+        example: an image that they can be tried on.
+        beside: numbers that belong to the runs which made other files.
     """
 
     files: tuple[Path, ...]
     metrics: dict[str, float]
     tags: dict[str, str]
+    data: dict[str, Any] = field(default_factory=dict)
+    models: dict[str, Path] = field(default_factory=dict)
+    example: Float32[np.ndarray, "1 channels height width"] | None = None
+    beside: dict[Path, dict[str, float]] = field(default_factory=dict)

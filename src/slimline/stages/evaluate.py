@@ -153,7 +153,7 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     metrics |= {f"distillation/{split}_{key}": found[split][key] for split in ("validation", "test") for key in ("difference", "low", "high")}
     files = (paths.scorecard, paths.summary, paths.latency, paths.gates, *plotted, paths.report)
     tags = {"data.digest": data.digest, "distillation.teacher": EFFECTS[reading(found["test"])], "gates": PASSED[gates["passed"]]}
-    return Made(files, metrics, tags)
+    return Made(files, metrics, tags, {"name": name_of(paths.origin), "digest": data.digest, "classes": len(data.classes), **data.counts})
 
 
 def _read(places: Mapping[str, ModelFolder], data: Description, threads: int) -> tuple[dict[str, Candidate], dict[str, str]]:

@@ -19,7 +19,8 @@ def run(params: Data, settings: Settings, paths: Paths, tracker: Tracker) -> Mad
         prepared = prepare(items, params, folder, seed=settings.seed, workers=settings.hardware.workers)
         # Before the new arrays take the old ones' place: where one of these cannot be written, those stay.
         write_json(paths.stage_metrics("prepare"), prepared.report)
-        write_json(paths.origin, {"name": Path(params.source["path"]).name.partition(".")[0], "source": params.source})
+        name = Path(params.source["path"]).name.partition(".")[0]
+        write_json(paths.origin, {"name": name, "source": params.source})
         prepared.write_files(paths.files)
     counts = ", ".join(f"{count:,} {split}" for split, count in prepared.description["counts"].items())
     print(f"prepare: {counts} images of {len(prepared.description['classes'])} classes", flush=True)
@@ -28,4 +29,6 @@ def run(params: Data, settings: Settings, paths: Paths, tracker: Tracker) -> Mad
     numbers = {f"data/{name}": count for name, count in prepared.report["images"].items()}
     metrics = {**numbers, "data/classes": len(prepared.report["classes"])}
     files = (paths.stage_metrics("prepare"), paths.origin, paths.files, paths.prepared)
-    return Made(files, metrics, {"data.digest": prepared.description["digest"]})
+    digest = prepared.description["digest"]
+    data = {"name": name, "digest": digest, "classes": len(prepared.description["classes"]), **prepared.description["counts"]}
+    return Made(files, metrics, {"data.digest": digest}, data)

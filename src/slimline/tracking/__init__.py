@@ -9,7 +9,7 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class Tracker(Protocol):
-    """The record of one stage's run. No method ever raises: a store that fails must not cost a training."""
+    """The record of one stage's run, as the stage sees it. No method ever raises: a store that fails must not cost a training."""
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Settings; nested mappings become dotted names."""
@@ -25,6 +25,19 @@ class Tracker(Protocol):
 
     def artifact(self, path: Path) -> None:
         """A file or folder that the stage made or used."""
+
+
+class Recorder(Tracker, Protocol):
+    """The same, as the script around the stage sees it."""
+
+    def dataset(self, name: str, digest: str, facts: Mapping[str, Any]) -> None:
+        """The images that the stage learned from or counted on."""
+
+    def model(self, name: str, onnx: Path, example: Path) -> None:
+        """A model that the stage made, with one image (a .npy file of float32 [1 channels height width]) that it can be tried on."""
+
+    def beside(self, made: Path, values: Mapping[str, float]) -> None:
+        """Numbers that belong to the run which made the file `made`."""
 
     def finish(self, status: Status, *, last: bool) -> None:
         """Close the run; `last` closes the pipeline's run with it."""

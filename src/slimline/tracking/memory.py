@@ -16,6 +16,9 @@ class MemoryTracker:
         self.recorded_beside: dict[str, dict[str, float]] = {}
         self.recorded_tags: dict[str, str] = {}
         self.recorded_artifacts: list[Path] = []
+        self.recorded_datasets: dict[str, str] = {}
+        self.recorded_models: dict[str, Path] = {}
+        self.recorded_beside: dict[Path, dict[str, float]] = {}
         self.status: Status | None = None
 
     def params(self, values: Mapping[str, Any]) -> None:
@@ -32,6 +35,15 @@ class MemoryTracker:
 
     def artifact(self, path: Path) -> None:
         self.recorded_artifacts.append(path)
+
+    def dataset(self, name: str, digest: str, facts: Mapping[str, Any]) -> None:
+        self.recorded_datasets[name] = digest
+
+    def model(self, name: str, onnx: Path, example: Path) -> None:
+        self.recorded_models[name] = onnx
+
+    def beside(self, made: Path, values: Mapping[str, float]) -> None:
+        self.recorded_beside[made] = dict(values)
 
     def finish(self, status: Status, *, last: bool) -> None:
         self.status = status

@@ -1,21 +1,21 @@
 """MLflow: one parent run a pipeline execution, one child a stage.
 
 The parent is found, or created, by a digest of code, parameters and data, since a pipeline has no first moment of its own: any
-stage may be the first that DVC finds stale.
+stage may be the first that DVC finds stale. A child is known by its stage's fingerprint.
 """
 
 import fcntl
-import functools
-import hashlib
+import json
 import logging
 import os
-import sys
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from slimline.errors import SlimlineError
-from slimline.tracking import Status, flattened
+from slimline.tracking.journal import SQLITE
 
 # Set before MLflow is imported: a server that does not answer is given up on in seconds, not minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -23,158 +23,259 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 import mlflow
 from mlflow.db import upgrade
-from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, LoggedModelStatus, Metric, Param, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
-from mlflow.utils.time import get_current_time_millis
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
 
 EXECUTION_TAG = "slimline.execution"
 STAGE_TAG = "slimline.stage"
 FINGERPRINT_TAG = "slimline.fingerprint"
+WORKSPACE_TAG = "slimline.workspace"
 SUPERSEDES_TAG, SUPERSEDED_TAG = "slimline.supersedes", "slimline.superseded_by"
 """A stage that is done again, by force or because DVC was killed before it noted the first time, names the run before, and is named by it."""
 
+RUN_TAG = "slimline.run."
+"""Of a pipeline's run, before a stage's name: the run that made what the stage has there, also where DVC restored it from its cache."""
+
+INPUT_TAG, OUTPUT_TAG, MD5_TAG = "input.", "output.", "md5."
+"""Of a stage's run: before a path, its md5; before the md5 of a file that it made or used, its path."""
+
+PIPELINE = "pipeline"
 EPOCHS = "train/loss"
 """The metric that tells which epochs a run knows."""
 
-SQLITE = "sqlite:///"
-LONGEST_PARAM = 6000
+ENDED = "attributes.status = 'FINISHED'"
+LONGEST_TAG, LONGEST_DIGEST = 8000, 36
 """MLflow refuses longer values."""
+TOGETHER = 100
+"""Parameters, tags or metrics that MLflow takes at once."""
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # it announces every table of a new database
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
-Method = TypeVar("Method", bound=Callable[..., None])
+PROBLEMS = (
+    (r"Invalid Host header", "refuses its own host name: start mlflow server with --allowed-hosts 'HOST:*,localhost:*'"),
+    (
+        r"\b401\b|\b403\b|UNAUTHENTICATED|Unauthorized|PERMISSION_DENIED",
+        "refuses who asks: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN",
+    ),
+    (
+        r"out-of-date database schema|Can't locate revision",
+        "has the database of another version of MLflow: make a copy of it, then mlflow db upgrade URI",
+    ),
+    (
+        r"unsupported URI|UnsupportedModelRegistryStoreURI|Could not parse|file system|filesystem|No plugin|Can't load plugin",
+        "is no address of a store: write sqlite:///FILE, postgresql://… or http://… in tracking.uri",
+    ),
+    (r"\b404\b|ENDPOINT_NOT_FOUND", "has no MLflow at that address: mend tracking.uri"),
+    (
+        r"failed with exception|Connection|timed out|could not translate host|Name or service not known",
+        "does not answer: start it, or mend tracking.uri",
+    ),
+    (
+        r"unable to open database file|Is a directory|Permission denied|readonly database|not a directory",
+        "cannot be opened: mend the path in tracking.uri, or its permissions",
+    ),
+)
+"""What the texts of failures say, and what is to be done."""
 
 
-def _forgiving(method: Method) -> Method:
-    """A failure of the store is told once, on standard error, and ends the recording, never the stage."""
-
-    @functools.wraps(method)
-    def attempt(self: "MlflowTracker", *args: Any, **kwargs: Any) -> None:
-        if self.broken:
-            return
-        try:
-            method(self, *args, **kwargs)
-        except Exception as error:  # any store, any driver, any network
-            self.broken = True
-            reason = " ".join(str(error).split())[:200]
-            print(f"slimline: MLflow at {self.uri} failed ({reason}); the stage goes on unrecorded", file=sys.stderr)
-
-    return attempt  # type: ignore[return-value]
+def problem(error: Exception) -> str:
+    """What is wrong with a store, and what to do, in words that follow its address."""
+    text = " ".join(str(error).split())
+    return next((words for pattern, words in PROBLEMS if re.search(pattern, text, re.IGNORECASE)), f"failed ({text[:200]})")
 
 
-class MlflowTracker:
-    """The run of one stage in the MLflow store at `uri`.
+def is_refusal(error: Exception) -> bool:
+    """Whether MLflow understood what it was told and will never take it."""
+    return isinstance(error, MlflowException) and error.error_code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS")
+
+
+def search(client: MlflowClient, experiment: str, tags: Mapping[str, str], *conditions: str, most: int = 1) -> list[Run]:
+    """The newest runs with `tags`, of which `conditions` in MLflow's language hold."""
+    query = " and ".join([*(f"tags.`{name}` = '{value}'" for name, value in tags.items()), *conditions])
+    return list(client.search_runs([experiment], query, ViewType.ACTIVE_ONLY, order_by=["attributes.start_time DESC"], max_results=most))
+
+
+class Store:
+    """An experiment in the MLflow store at `uri`, told what journals hold.
 
     Args:
         uri: as MLflow takes it; environment and relative paths already resolved.
         experiment: name; created where it does not exist.
-        largest_artifact: bytes; a larger file is recorded by reference.
-        stage: name of the stage.
-        execution: digest that names the pipeline execution.
-        fingerprint: digest of what the stage depends on.
-        commit: git commit, or None outside of git.
     """
 
-    def __init__(self, uri: str, experiment: str, *, largest_artifact: int, stage: str, execution: str, fingerprint: str, commit: str | None) -> None:
+    def __init__(self, uri: str, experiment: str) -> None:
         self.uri = uri
-        self.broken = False
-        self._largest_artifact = largest_artifact
-        self._run = ""  # until it is opened
-        self._step = -1  # of the last epoch that was told
-        self._told = -1  # the same, of a run that was cut off before: what it knows is not told again
-        self._open(experiment, stage, execution, fingerprint, commit)
-
-    @_forgiving
-    def _open(self, experiment: str, stage: str, execution: str, fingerprint: str, commit: str | None) -> None:
-        database = Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+        database = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
         if database:
             _make(database)
-        self._client = MlflowClient(tracking_uri=self.uri)
-        found = self._client.get_experiment_by_name(experiment)
+        self.client = MlflowClient(tracking_uri=uri)
+        found = self.client.get_experiment_by_name(experiment)
         # A local database is given a folder beside it; a server has its own idea of where artifacts go.
         location = (database.parent / "mlartifacts").as_uri() if database else None
-        self._experiment = found.experiment_id if found else self._client.create_experiment(experiment, artifact_location=location)
-        git = {MLFLOW_GIT_COMMIT: commit} if commit else {}
-        execution_tags = {EXECUTION_TAG: execution, STAGE_TAG: "pipeline"}
-        self._parent = self._found(execution_tags) or self._create(f"pipeline {execution[:8]}", execution_tags | git)
-        # A run of the very same work that did not end well was cut off: it is continued, not doubled.
-        stage_tags = {EXECUTION_TAG: execution, STAGE_TAG: stage, FINGERPRINT_TAG: fingerprint, MLFLOW_PARENT_RUN_ID: self._parent}
-        cut_off = self._found(stage_tags, "attributes.status != 'FINISHED'")
-        if cut_off is not None:
-            self._run = cut_off
-            self._step = self._told = max((entry.step for entry in self._client.get_metric_history(self._run, EPOCHS)), default=-1)
+        self.experiment = found.experiment_id if found else self.client.create_experiment(experiment, artifact_location=location)
+        self._monitors: dict[str, SystemMetricsMonitor] = {}
+        self._operations: dict[str, Callable[[Sequence[Mapping[str, Any]], Path, dict[str, Any]], None]] = {
+            "open": self._open,
+            "params": self._params,
+            "metrics": self._metrics,
+            "tags": self._tags,
+            "artifact": self._artifact,
+            "dataset": self._dataset,
+            "model": self._model,
+            "beside": self._beside,
+            "finish": self._finish,
+            "link": self._link,
+        }
+
+    def send(self, operation: str, entries: Sequence[Mapping[str, Any]], journal: Path, state: dict[str, Any], *, live: bool) -> None:
+        """Tell MLflow several entries of one operation.
+
+        Args:
+            journal: folder of the files that they name.
+            state: of the journal; what is to be known of its run later is entered there.
+            live: whether the stage is at work, here and now.
+        """
+        self._operations[operation](entries, journal, state)
+        if operation == "open" and live:
+            self._watch(state["run"])
+
+    def _watch(self, run: str) -> None:
+        """Record what the machine is at, until the run is closed."""
+        self._monitors[run] = SystemMetricsMonitor(run, sampling_interval=10, resume_logging=True, tracking_uri=self.uri)
+        self._monitors[run].start()
+
+    def _open(self, entries: Sequence[Mapping[str, Any]], _journal: Path, state: dict[str, Any]) -> None:
+        (told,) = entries
+        stage, execution, workspace = told["stage"], told["execution"], told["workspace"]
+        common = {EXECUTION_TAG: execution, WORKSPACE_TAG: workspace, **told["tags"]} | (
+            {MLFLOW_GIT_COMMIT: told["commit"]} if told["commit"] else {}
+        )
+        parents = search(self.client, self.experiment, {EXECUTION_TAG: execution, STAGE_TAG: PIPELINE})
+        parent = parents[0].info.run_id if parents else self._create(f"{PIPELINE} {execution[:8]}", {STAGE_TAG: PIPELINE, **common}, told["time"])
+        if parents and parents[0].info.status != "FINISHED":
+            self.client.update_run(parent, status="RUNNING")
+        known = {STAGE_TAG: stage, FINGERPRINT_TAG: told["fingerprint"]}
+        own = {**known, **common, MLFLOW_PARENT_RUN_ID: parent}
+        self._end_those_that_were_killed(told, parent)
+        # A run of the very same work in the same place that did not end well was cut off: it is continued, not doubled.
+        if cut_off := search(self.client, self.experiment, {**known, WORKSPACE_TAG: workspace}, "attributes.status != 'FINISHED'"):
+            run = cut_off[0].info.run_id
+            self.client.update_run(run, status="RUNNING")
+            self._log(run, tags=own)
         else:
-            earlier = self._search(stage_tags, "attributes.status = 'FINISHED'")
-            self._run = self._create(stage, stage_tags | git | ({SUPERSEDES_TAG: earlier} if earlier else {}))
+            earlier = search(self.client, self.experiment, known, ENDED)
+            run = self._create(stage, own | ({SUPERSEDES_TAG: earlier[0].info.run_id} if earlier else {}), told["time"])
             if earlier:
-                self._client.set_tag(earlier, SUPERSEDED_TAG, self._run)
+                self.client.set_tag(earlier[0].info.run_id, SUPERSEDED_TAG, run)
+        self.client.set_tag(parent, f"{RUN_TAG}{stage}", run)
+        # What a run that was cut off knows is not told again.
+        epochs = [entry.step for entry in self.client.get_metric_history(run, EPOCHS)]
+        state |= {"run": run, "parent": parent, "told": max(epochs, default=-1), "step": max(epochs, default=-1)}
 
-    def _found(self, tags: dict[str, str], *conditions: str) -> str | None:
-        """The last run with `tags`, reopened."""
-        found = self._search(tags, *conditions)
-        if found is not None:
-            self._client.update_run(found, status="RUNNING")
-        return found
+    def _end_those_that_were_killed(self, told: Mapping[str, Any], parent: str) -> None:
+        """This stage's workspace has room for one process at a time, so another of its runs that seems to be at work is not."""
+        for run in search(self.client, self.experiment, {WORKSPACE_TAG: told["workspace"]}, "attributes.status = 'RUNNING'", most=100):
+            stage = run.data.tags.get(STAGE_TAG)
+            abandoned = stage == told["stage"] and run.data.tags.get(FINGERPRINT_TAG) != told["fingerprint"]
+            if abandoned or (stage == PIPELINE and run.info.run_id != parent):
+                self.client.set_terminated(run.info.run_id, status="KILLED")
 
-    def _search(self, tags: dict[str, str], *conditions: str) -> str | None:
-        """The last run with `tags`."""
-        query = " and ".join([*(f"tags.`{name}` = '{value}'" for name, value in tags.items()), *conditions])
-        found = self._client.search_runs([self._experiment], query, ViewType.ACTIVE_ONLY, order_by=["attributes.start_time DESC"], max_results=1)
-        return str(found[0].info.run_id) if found else None
-
-    def _create(self, name: str, tags: dict[str, str]) -> str:
-        run = self._client.create_run(self._experiment, run_name=name, tags={MLFLOW_RUN_NAME: name, "slimline.mlflow": mlflow.__version__, **tags})
+    def _create(self, name: str, tags: dict[str, str], start: int) -> str:
+        tags = {name: value[:LONGEST_TAG] for name, value in tags.items()}
+        run = self.client.create_run(self.experiment, start, {MLFLOW_RUN_NAME: name, "slimline.mlflow": mlflow.__version__, **tags}, name)
         return str(run.info.run_id)
 
-    @_forgiving
-    def params(self, values: Mapping[str, Any]) -> None:
-        entries = [Param(name, str(value)[:LONGEST_PARAM]) for name, value in flattened(values).items()]
-        self._client.log_batch(self._run, params=entries)
+    def _log(
+        self, run: str, *, params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None, metrics: Sequence[Metric] = ()
+    ) -> None:
+        for part in _parts([Param(*one) for one in (params or {}).items()]):
+            self.client.log_batch(run, params=part)
+        for part in _parts([RunTag(name, value[:LONGEST_TAG]) for name, value in (tags or {}).items()]):
+            self.client.log_batch(run, tags=part)
+        for part in _parts(metrics):
+            self.client.log_batch(run, metrics=part)
 
-    @_forgiving
-    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        # What is told without an epoch is final, so it comes after the last one: MLflow shows the newest step of a metric.
-        if step is not None and step <= self._told:
-            return
-        self._step = self._step + 1 if step is None else step
-        now = get_current_time_millis()
-        self._client.log_batch(self._run, metrics=[Metric(name, float(value), now, self._step) for name, value in values.items()])
+    def _params(self, entries: Sequence[Mapping[str, Any]], _journal: Path, state: dict[str, Any]) -> None:
+        for told in entries:
+            self._log(state["run"], params=told["values"])
 
-    @_forgiving
-    def beside(self, stage: str, fingerprint: str, values: Mapping[str, float]) -> None:
-        run = self._search({STAGE_TAG: stage, FINGERPRINT_TAG: fingerprint}, "attributes.status = 'FINISHED'")
-        if run is not None:
-            now = get_current_time_millis()
-            self._client.log_batch(run, metrics=[Metric(name, float(value), now, 0) for name, value in values.items()])
-
-    @_forgiving
-    def tags(self, values: Mapping[str, str]) -> None:
-        self._client.log_batch(self._run, tags=[RunTag(name, value) for name, value in values.items()])
-
-    @_forgiving
-    def artifact(self, path: Path) -> None:
-        for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-            folder = file.parent.relative_to(path.parent).as_posix()
-            if file.stat().st_size <= self._largest_artifact:
-                self._client.log_artifact(self._run, str(file), artifact_path=None if folder == "." else folder)
+    def _metrics(self, entries: Sequence[Mapping[str, Any]], _journal: Path, state: dict[str, Any]) -> None:
+        metrics, step = [], state["step"]
+        for told in entries:
+            if told["step"] is not None and told["step"] <= state["told"]:
                 continue
-            with file.open("rb") as content:
-                md5 = hashlib.file_digest(content, "md5").hexdigest()
-            reference = {"path": str(file), "bytes": file.stat().st_size, "md5": md5}
-            self._client.log_dict(self._run, reference, f"{folder}/{file.name}.reference.json")
+            # What is told without an epoch is final, so it comes after the last one: MLflow shows the newest step of a metric.
+            step = step + 1 if told["step"] is None else told["step"]
+            metrics += [Metric(name, value, told["time"], step) for name, value in told["values"].items()]
+        self._log(state["run"], metrics=metrics)
+        state["step"] = step
 
-    def finish(self, status: Status, *, last: bool) -> None:
-        # A run that was opened is closed even if something in between could not be recorded.
-        self.broken = not self._run
-        self._finish(status, last)
+    def _tags(self, entries: Sequence[Mapping[str, Any]], _journal: Path, state: dict[str, Any]) -> None:
+        self._log(state["run"], tags={name: value for told in entries for name, value in told["values"].items()})
 
-    @_forgiving
-    def _finish(self, status: Status, last: bool) -> None:
-        self._client.set_terminated(self._run, status=status)
-        if last or status != "FINISHED":
-            self._client.set_terminated(self._parent, status=status)
+    def _artifact(self, entries: Sequence[Mapping[str, Any]], journal: Path, state: dict[str, Any]) -> None:
+        for told in entries:
+            self.client.log_artifact(state["run"], str(journal / told["file"]), artifact_path=told["folder"] or None)
+
+    def _dataset(self, entries: Sequence[Mapping[str, Any]], _journal: Path, state: dict[str, Any]) -> None:
+        for told in entries:
+            facts = json.dumps(told["facts"])
+            source = json.dumps({"digest": told["digest"], **told["facts"].get("source", {})})
+            dataset = Dataset(told["name"], told["digest"][:LONGEST_DIGEST], "dvc", source, profile=facts)
+            self.client.log_inputs(state["run"], [DatasetInput(dataset, [InputTag(MLFLOW_DATASET_CONTEXT, told["facts"]["context"])])])
+
+    def _model(self, entries: Sequence[Mapping[str, Any]], journal: Path, state: dict[str, Any]) -> None:
+        from slimline.tracking.models import save  # onnx and more, which only stages that train need
+
+        for told in entries:
+            known = self.client.search_logged_models([self.experiment], f"source_run_id = '{state['run']}' and name = '{told['name']}'")
+            if any(one.status == LoggedModelStatus.READY for one in known):
+                continue
+            logged = self.client.create_logged_model(self.experiment, told["name"], state["run"], model_type="classifier")
+            with TemporaryDirectory() as folder:
+                target = Path(folder) / "model"
+                about = Model(run_id=state["run"], model_id=logged.model_id)
+                save(target, about, journal / told["onnx"], journal / told["example"])
+                self.client.log_model_artifacts(logged.model_id, str(target))
+            self.client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+            self.client.log_outputs(state["run"], [LoggedModelOutput(logged.model_id, state["step"])])
+
+    def _beside(self, entries: Sequence[Mapping[str, Any]], _journal: Path, state: dict[str, Any]) -> None:
+        for told in entries:
+            for run in search(self.client, self.experiment, {}, f"tags.`{MD5_TAG}{told['md5']}` LIKE '%'"):
+                steps = [entry.step for entry in self.client.get_metric_history(run.info.run_id, EPOCHS)]
+                step = max(steps, default=0) + 1
+                self._log(run.info.run_id, metrics=[Metric(name, value, told["time"], step) for name, value in told["values"].items()])
+
+    def _finish(self, entries: Sequence[Mapping[str, Any]], _journal: Path, state: dict[str, Any]) -> None:
+        (told,) = entries
+        if monitor := self._monitors.pop(state["run"], None):
+            monitor.finish()
+        self.client.set_terminated(state["run"], told["status"], told["time"])
+        if told["last"] or told["status"] != "FINISHED":
+            self.client.set_terminated(state["parent"], told["status"], told["time"])
+
+    def _link(self, entries: Sequence[Mapping[str, Any]], _journal: Path, _state: dict[str, Any]) -> None:
+        for told in entries:
+            parents = search(self.client, self.experiment, {EXECUTION_TAG: told["execution"], STAGE_TAG: PIPELINE})
+            for one in told["stages"]:
+                found = search(self.client, self.experiment, {STAGE_TAG: one["stage"], FINGERPRINT_TAG: one["fingerprint"]}, ENDED)
+                for run in found:
+                    named = {f"{OUTPUT_TAG}{path}": md5 for path, md5 in one["outputs"].items()}
+                    self._log(run.info.run_id, tags=named | {f"{MD5_TAG}{md5}": path for path, md5 in one["outputs"].items()})
+                for parent in parents if found else []:
+                    self.client.set_tag(parent.info.run_id, f"{RUN_TAG}{one['stage']}", found[0].info.run_id)
+
+
+def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """`values`, as many at a time as MLflow takes."""
+    for first in range(0, len(values), TOGETHER):
+        yield values[first : first + TOGETHER]
 
 
 def last_seconds(uri: str, experiment: str, stages: Iterable[str]) -> dict[str, float]:
@@ -222,14 +323,3 @@ def _make(database: Path) -> None:
     finally:
         os.close(folder)
     database.open("ab").close()
-
-
-def resolved_uri(uri: str, repository: Path) -> str:
-    """`uri`, or MLFLOW_TRACKING_URI where it is set; a relative sqlite path is taken from `repository`.
-
-    So a stage finds the same store from whichever folder it runs.
-    """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or uri
-    if uri.startswith(SQLITE) and not uri.startswith(f"{SQLITE}/"):
-        return f"{SQLITE}{repository / uri.removeprefix(SQLITE)}"
-    return uri
