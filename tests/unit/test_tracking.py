@@ -1,5 +1,7 @@
 """Recording runs: in a real MLflow store, and where there is none."""
 
+import getpass
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -11,14 +13,21 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import mlflow
+import numpy as np
+import onnx
 import psutil
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
+from onnx import TensorProto, helper, numpy_helper
 
+from slimline.errors import SlimlineError
 from slimline.tracking import flattened
-from slimline.tracking.journal import Journal, Opening, journals, resolved_uri
+from slimline.tracking.journal import LOCK, Journal, Opening, delivered, journals, link, md5, resolved_uri
+from slimline.tracking.lineage import Archive
 from slimline.tracking.memory import MemoryTracker
+from slimline.tracking.registry import Registry
 from slimline.tracking.sender import serve
 
 
@@ -36,14 +45,14 @@ def test_the_memory_tracker_keeps_what_it_was_given(tmp_path) -> None:
     tracker.artifact(tmp_path)
     tracker.dataset("digits", "d1", {"train": 3})
     tracker.model("teacher", tmp_path / "model.onnx", tmp_path / "example.npy")
-    tracker.beside(tmp_path, {"test/accuracy": 1.0})
+    tracker.beside("prune", "f", {"test/accuracy": 1.0})
     tracker.finish("FINISHED", last=False)
     assert tracker.recorded_beside == {"prune": {"test/accuracy": 0.9, "test/ece": 0.1}}
     assert tracker.recorded_params == {"fit.epochs": 3}
     assert tracker.recorded_metrics == [("loss", 1.0, 0), ("loss", 0.5, 1)]
     assert (tracker.recorded_tags, tracker.recorded_artifacts, tracker.status) == ({"a": "b"}, [tmp_path], "FINISHED")
     assert (tracker.recorded_datasets, tracker.recorded_models) == ({"digits": "d1"}, {"teacher": tmp_path / "model.onnx"})
-    assert tracker.recorded_beside == {tmp_path: {"test/accuracy": 1.0}}
+    assert tracker.recorded_beside == {"prune": {"test/accuracy": 1.0}}
 
 
 @pytest.mark.parametrize(
@@ -183,7 +192,7 @@ def test_settings_metrics_of_each_epoch_tags_and_files_are_recorded(start, runs,
     assert len(run.data.params["long"]) == 6000
     assert [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "val/loss")] == [(0, 1.5), (1, 0.5)]
     assert run.data.tags["data.digest"] == "d1"
-    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"note.txt", "folder"}
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"note.txt", "folder", "long_parameters.json"}
     assert [file.path for file in client.list_artifacts(run.info.run_id, "folder")] == ["folder/inner.txt"]
     assert {path.name for path in (root / "mlartifacts").rglob("*.txt")} == {"note.txt", "inner.txt"}
 
@@ -209,20 +218,124 @@ def test_a_file_that_is_not_there_is_told_once_and_costs_nothing_else(start, run
         ("sqlite:///{folder}/older.db", "another version of MLflow"),
     ],
 )
-def test_a_store_that_cannot_be_told_costs_a_line_with_its_remedy_and_is_told_later(uri, words, start, root, tmp_path, capfd) -> None:
-    begun = time.monotonic()
+def test_a_store_that_cannot_be_told_costs_a_line_with_its_remedy_and_what_it_was_to_be_told_is_kept(uri, words, tmp_path, capfd) -> None:
     uri = uri.format(folder=tmp_path)
     with closing(sqlite3.connect(tmp_path / "older.db")) as database:
         database.executescript("create table alembic_version (version_num varchar(32)); insert into alembic_version values ('451aebb31d03');")
-    tracker = Journal(root / "spool", Opening(uri, "tests", stage="prune", execution="e", fingerprint="f"), largest_artifact=1000)
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    sender = threading.Thread(target=serve, args=(spool,))
+    sender.start()
+    while not (spool / LOCK).exists():
+        time.sleep(0.01)
+    begun = time.monotonic()
+    tracker = Journal(spool, Opening(uri, "tests", stage="prune", execution="e", fingerprint="f"), largest_artifact=1000)
     tracker.metrics({"loss": 1.0}, step=0)
     tracker.finish("FINISHED", last=False)
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"slimline: MLflow at {uri} {words}")
     assert line.endswith("the record of prune is kept, and sent by the next stage or slimline sync")
-    assert time.monotonic() - begun < 20
-    (kept,) = journals(root / "spool")
-    shutil.rmtree(kept)
+    assert time.monotonic() - begun < 30
+    sender.join(60)
+    assert not sender.is_alive(), "nobody is at work, so nobody is waited for"
+    assert len(journals(spool)) == 1
+
+
+CHAIN = {
+    "prepare": ((), "data/prepared"),
+    "train_teacher": (("data/prepared",), "models/teacher"),
+    "distill_student": (("data/prepared", "models/teacher"), "models/student"),
+    "prune": (("data/prepared", "models/teacher", "models/student"), "models/pruned"),
+    "quantize": (("data/prepared", "models/pruned"), "models/quantized"),
+}
+"""What each stage reads, and what it makes."""
+
+
+def network(path: Path, favourite: int) -> None:
+    """An ONNX file of three classes which takes pixel `favourite` of three for the likeliest."""
+    weight = numpy_helper.from_array(10 * np.roll(np.eye(3, dtype=np.float32), favourite, 0), "weight")
+    nodes = [helper.make_node("Flatten", ["images"], ["flat"]), helper.make_node("MatMul", ["flat", "weight"], ["logits"])]
+    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, 1, 3])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])
+    graph = helper.make_graph(nodes, "tiny", [images], [logits], [weight])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    helper.set_model_props(model, {"classes": json.dumps(["cat", "dog", "fish"])})
+    onnx.save(model, path)
+
+
+@pytest.fixture
+def chain(start, root, tmp_path) -> Callable[[str], str]:
+    """Record a whole execution; the quantized model's fingerprint comes back."""
+
+    def chain(execution: str) -> str:
+        model, example = tmp_path / f"{execution}.onnx", tmp_path / "example.npy"
+        network(model, len(execution))
+        np.save(example, np.float32([[[[0.0, 1.0, 0.5]]]]))
+        for stage, (reads, _) in CHAIN.items():
+            tracker = start(stage, execution, commit="c0ffee" * 6 + "dead")
+            tracker.tags({f"input.{path}": f"{path} of {execution}" for path in reads})
+            tracker.params({"seed": 7, "quantize": {"calibration": 512}})
+            if stage == "quantize":
+                tracker.artifact(model)
+                tracker.model("quantized", model, example)
+            tracker.finish("FINISHED", last=stage == "quantize")
+        stages = [
+            {"stage": stage, "fingerprint": f"{stage} of {execution}", "outputs": {made: f"{made} of {execution}"}}
+            for stage, (_, made) in CHAIN.items()
+        ]
+        assert delivered(root / "spool", [link(root / "spool", f"sqlite:///{root / 'mlflow.db'}", "tests", execution, stages)], 60) == ""
+        return f"quantize of {execution}"
+
+    return chain
+
+
+def test_the_chain_is_found_from_a_run_an_md5_a_fingerprint_and_an_alias_which_only_moves_with_a_note(chain, runs, root, tmp_path) -> None:
+    uri = f"sqlite:///{root / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    archive, registry = Archive(uri, "tiny"), Registry(uri, "tests", "tiny")
+    first, second = (registry.register(chain(execution), "quantized", "md5", {"accuracy": 1.0}, "a test") for execution in ("ninth", "tenth one"))
+    assert [registry.holder(alias) and registry.holder(alias).version for alias in ("challenger", "champion")] == [second.version, None]
+    registry.promote(first, "the first")
+    registry.promote(second, "better")
+    assert [registry.holder(alias) and registry.holder(alias).version for alias in ("champion", "previous")] == [second.version, first.version]
+    registry.rollback("worse after all")
+    assert [registry.holder(alias) and registry.holder(alias).version for alias in ("champion", "previous")] == [first.version, second.version]
+    with pytest.raises(SlimlineError, match="no run at"):
+        registry.register("unknown", "quantized", "md5", {}, "a test")
+
+    quantized = runs("ninth")[-1]
+    starts = {
+        "id": archive.by_id(quantized.info.run_id),
+        "parent": archive.by_id(runs("ninth")[0].info.run_id),
+        "md5": archive.by_md5(md5(tmp_path / "ninth.onnx")),
+        "folder": archive.by_md5("models/quantized of ninth"),
+        "fingerprint": archive.by_fingerprint("quantize of nin"),
+        "alias": archive.by_alias("champion"),
+        "name and alias": archive.by_alias("models:/tiny@champion"),
+    }
+    assert {name: run and run.info.run_id for name, run in starts.items()} == dict.fromkeys(starts, quantized.info.run_id)
+    assert archive.by_alias("nobody") is None
+    before, missing = archive.before(quantized, {})
+    assert [run.data.tags["slimline.stage"] for run in before] == list(CHAIN)
+    assert {run.data.tags["slimline.execution"] for run in before} == {"ninth"}
+    assert missing == []
+    teacher = before[1]
+    assert [run.data.tags["slimline.stage"] for run in archive.after(teacher)] == ["distill_student", "prune", "quantize"]
+    last = archive.link(quantized)
+    assert (last.role, last.commit, last.params["seed"]) == ("quantized", "c0ffee" * 6 + "dead", "7")
+    (version,) = last.registered
+    assert (version["model"], version["aliases"]) == ("tiny", ["champion"])
+    moves = [value for name, value in sorted(version["tags"].items()) if name.startswith("slimline.move.")]
+    assert all(getpass.getuser() in move for move in moves)
+    assert [move.rpartition(": ")[2] for move in moves][-1] == "worse after all"
+
+    served = mlflow.pyfunc.load_model(f"models:/tiny/{first.version}")
+    answers = served.predict({"images": np.float32([[[[0.0, 1.0, 0.5]]]])})
+    assert answers["class"].tolist() == ["fish"], "five letters: each pixel stands for the class two places on, and the second is brightest"
+    assert served.metadata.signature.inputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 1, 1, 3)
+    assert [node.op_type for node in mlflow.onnx.load_model(f"models:/tiny/{first.version}").graph.node] == ["Flatten", "MatMul"]
+    requirements = Path(mlflow.artifacts.download_artifacts(f"models:/tiny/{first.version}/requirements.txt")).read_text()
+    assert all("==" in line for line in requirements.splitlines())
 
 
 OPENING = """

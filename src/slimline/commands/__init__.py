@@ -3,4 +3,22 @@
 Their modules import nothing that takes long: what a command needs, it imports when it runs.
 """
 
-COMMANDS = ("check", "repro", "plan", "show", "gate", "compare", "predict", "bits", "sensitivity", "fetch", "data", "sweep", "adopt")
+COMMANDS = (
+    "check",
+    "repro",
+    "plan",
+    "sync",
+    "trace",
+    "register",
+    "doctor",
+    "show",
+    "gate",
+    "compare",
+    "predict",
+    "bits",
+    "sensitivity",
+    "fetch",
+    "data",
+    "sweep",
+    "adopt",
+)

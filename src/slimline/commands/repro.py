@@ -4,7 +4,11 @@ import argparse
 import sys
 
 from slimline.commands.command import Commands
-from slimline.paths import Paths
+from slimline.errors import SlimlineError
+from slimline.paths import Paths, store_root
+
+STOPPED = 128
+"""Exit codes from here on are those of signals, which leave no time."""
 
 
 def declare(commands: Commands) -> None:
@@ -17,8 +21,23 @@ def declare(commands: Commands) -> None:
 
 
 def repro(paths: Paths, given: argparse.Namespace) -> None:
-    """Run what is stale of the pipeline, and nothing beside it."""
+    """Run what is stale of the pipeline, and nothing beside it; then tell MLflow what became of it."""
+    from slimline.runtime.recorded import sync
     from slimline.runtime.reproduction import reproduce
+    from slimline.tracking.journal import journals
 
-    if code := reproduce(paths.root, given.arguments):
+    before = _locks(paths)
+    code = reproduce(paths.root, given.arguments)
+    if code < STOPPED and (_locks(paths) != before or journals(Paths(store_root(paths.root)).spool)):
+        try:
+            problem = sync(paths)
+        except SlimlineError as error:
+            problem = str(error)
+        if problem:  # the pipeline does not hang on it
+            print(f"slimline: {problem}; slimline sync tells MLflow the rest", file=sys.stderr)
+    if code:
         sys.exit(code)
+
+
+def _locks(paths: Paths) -> list[bytes]:
+    return [lock.read_bytes() for lock in paths.locks if lock.exists()]

@@ -72,7 +72,7 @@ def identify(stage: str, paths: Paths) -> Identity:
             if own:
                 made = {out.fs_path for entry in stages for out in entry.outs}
                 places = tuple(Path(dependency.fs_path) for entry in own for dependency in entry.deps)
-                fingerprint, execution = digest(own, repo.root_dir), digest(stages, repo.root_dir, without=made)
+                fingerprint, execution = _digest(own, set(), repo.root_dir), _digest(stages, made, repo.root_dir)
                 return Identity(fingerprint, execution, commit, dirty, places, _stamps(places), inputs(own[0], repo.root_dir))
     except NotDvcRepoError:
         pass
@@ -114,9 +114,14 @@ def _stamps(places: Iterable[Path]) -> dict[Path, Stamp]:
 
 def family(repo: Any, paths: Paths) -> list[Any]:
     """DVC's entries of the stages that run in this workspace."""
+    return pipeline_stages(repo, paths.root)
+
+
+def pipeline_stages(repo: Any, folder: Path) -> list[Any]:
+    """DVC's entries of the stages that run in `folder`, as `repo`, which may be at another revision, calls it."""
     from dvc.stage import PipelineStage
 
-    return [entry for entry in repo.index.stages if Path(entry.wdir) == paths.root and isinstance(entry, PipelineStage)]
+    return [entry for entry in repo.index.stages if Path(entry.wdir) == folder and isinstance(entry, PipelineStage)]
 
 
 def stage_name(entry: Any) -> str:
@@ -144,11 +149,15 @@ def _md5(dependency: Any, recorded: bool) -> str | None:
     return dependency.get_hash().value if dependency.exists else None
 
 
-def digest(stages: list[Any], root: str, *, without: Container[str] = (), recorded: bool = False) -> str:
-    """Digest of commands, parameters and dependencies of `stages`.
+def recorded_digest(stages: list[Any], root: str, without: Container[str] = ()) -> str:
+    """The fingerprint of a stage, or without what they made the execution of all, as dvc.lock has them."""
+    return _digest(stages, without, root, recorded=True)
+
+
+def _digest(stages: list[Any], without: Container[str], root: str, *, recorded: bool = False) -> str:
+    """Digest of commands, parameters and dependencies of `stages`, leaving out the paths in `without`.
 
     Args:
-        without: paths to leave out.
         recorded: as dvc.lock has them, not as they are.
     """
     from dvc.dependency.param import ParamsDependency

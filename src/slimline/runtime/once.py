@@ -88,7 +88,7 @@ class Under:
         self.tracker.metrics({f"{self.name}/{key}": value for key, value in values.items()}, step)
 
     def beside(self, stage: str, fingerprint: str, values: Mapping[str, float]) -> None:
-        self.tracker.beside(stage, fingerprint, {f"{self.name}/{key}": value for key, value in values.items()})
+        self.tracker.beside(stage, fingerprint, values)
 
     def tags(self, values: Mapping[str, str]) -> None:
         self.tracker.tags({f"{self.name}.{key}": value for key, value in values.items()})

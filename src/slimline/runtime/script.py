@@ -251,14 +251,13 @@ def _describe(tracker: Recorder, stage: str, made: Made, paths: Paths, identity:
     """Record the images, and the models with one of them that they can be tried on."""
     import numpy as np
 
-    data = os.path.relpath(paths.prepared, repository_root(paths.root))
-    facts = {"context": CONTEXTS.get(stage, "training"), "source": {"path": data, "md5": identity.inputs.get(data)}}
-    tracker.dataset(made.data["name"], made.data["digest"], made.data | facts)
+    if made.data:
+        data = os.path.relpath(paths.prepared, repository_root(paths.root))
+        facts = {"context": CONTEXTS.get(stage, "training"), "source": {"path": data, "md5": identity.inputs.get(data)}}
+        tracker.dataset(made.data["name"], made.data["digest"], made.data | facts)
     if made.example is not None:
         example = paths.scratch / "example.npy"
         with whole_file(example) as file:
             np.save(file, made.example)
         for name, onnx in made.models.items():
             tracker.model(name, onnx, example)
-    for file, values in made.beside.items():
-        tracker.beside(file, values)

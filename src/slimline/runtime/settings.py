@@ -50,7 +50,6 @@ class Made:
         data: the images it worked on: name, digest, how many classes, and images of each split.
         models: of the models it made, by name, the file to run.
         example: an image that they can be tried on.
-        beside: numbers that belong to the runs which made other files.
     """
 
     files: tuple[Path, ...]
@@ -59,4 +58,3 @@ class Made:
     data: dict[str, Any] = field(default_factory=dict)
     models: dict[str, Path] = field(default_factory=dict)
     example: Float32[np.ndarray, "1 channels height width"] | None = None
-    beside: dict[Path, dict[str, float]] = field(default_factory=dict)

@@ -36,9 +36,6 @@ class Recorder(Tracker, Protocol):
     def model(self, name: str, onnx: Path, example: Path) -> None:
         """A model that the stage made, with one image (a .npy file of float32 [1 channels height width]) that it can be tried on."""
 
-    def beside(self, made: Path, values: Mapping[str, float]) -> None:
-        """Numbers that belong to the run which made the file `made`."""
-
     def finish(self, status: Status, *, last: bool) -> None:
         """Close the run; `last` closes the pipeline's run with it."""
 

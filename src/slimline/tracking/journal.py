@@ -35,7 +35,7 @@ NEW = ".new"
 LONGEST_PARAM = 6000
 """MLflow refuses longer values."""
 
-PATIENCE: Mapping[Status, float] = {"FINISHED": 40.0, "FAILED": 10.0, "KILLED": 2.0}
+PATIENCE: Mapping[Status, float] = {"FINISHED": 60.0, "FAILED": 10.0, "KILLED": 2.0}
 """Seconds that the end of a stage waits for its journal to be sent; a signal leaves little."""
 
 POLL = 0.05
@@ -175,8 +175,8 @@ class Journal:
             self._write("model", name=name, onnx=self._kept(onnx, onnx.name), example=self._kept(example, example.name))
 
     @_forgiving
-    def beside(self, made: Path, values: Mapping[str, float]) -> None:
-        self._write("beside", md5=md5(made), values={name: float(value) for name, value in values.items()})
+    def beside(self, stage: str, fingerprint: str, values: Mapping[str, float]) -> None:
+        self._write("beside", stage=stage, fingerprint=fingerprint, values={name: float(value) for name, value in values.items()})
 
     def finish(self, status: Status, *, last: bool) -> None:
         # A journal that was opened is closed even if something in between could not be written.
@@ -237,6 +237,16 @@ def resolved_uri(uri: str, repository: Path) -> str:
 def journals(spool: Path) -> list[Path]:
     """Those that are not sent yet, the oldest first."""
     return sorted(file.parent for file in spool.glob(f"[0-9]*/{OPERATIONS}"))
+
+
+def at_work(journal: Path) -> bool:
+    """Whether its stage is still writing."""
+    with (journal / OPERATIONS).open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def refused(journal: Path) -> Path:

@@ -18,7 +18,6 @@ class MemoryTracker:
         self.recorded_artifacts: list[Path] = []
         self.recorded_datasets: dict[str, str] = {}
         self.recorded_models: dict[str, Path] = {}
-        self.recorded_beside: dict[Path, dict[str, float]] = {}
         self.status: Status | None = None
 
     def params(self, values: Mapping[str, Any]) -> None:
@@ -41,9 +40,6 @@ class MemoryTracker:
 
     def model(self, name: str, onnx: Path, example: Path) -> None:
         self.recorded_models[name] = onnx
-
-    def beside(self, made: Path, values: Mapping[str, float]) -> None:
-        self.recorded_beside[made] = dict(values)
 
     def finish(self, status: Status, *, last: bool) -> None:
         self.status = status

@@ -47,6 +47,9 @@ PIPELINE = "pipeline"
 EPOCHS = "train/loss"
 """The metric that tells which epochs a run knows."""
 
+SQL = (SQLITE, "postgresql", "mysql", "mssql")
+"""How the addresses of databases begin."""
+
 ENDED = "attributes.status = 'FINISHED'"
 LONGEST_TAG, LONGEST_DIGEST = 8000, 36
 """MLflow refuses longer values."""
@@ -247,7 +250,7 @@ class Store:
 
     def _beside(self, entries: Sequence[Mapping[str, Any]], _journal: Path, state: dict[str, Any]) -> None:
         for told in entries:
-            for run in search(self.client, self.experiment, {}, f"tags.`{MD5_TAG}{told['md5']}` LIKE '%'"):
+            for run in search(self.client, self.experiment, {STAGE_TAG: told["stage"], FINGERPRINT_TAG: told["fingerprint"]}, ENDED):
                 steps = [entry.step for entry in self.client.get_metric_history(run.info.run_id, EPOCHS)]
                 step = max(steps, default=0) + 1
                 self._log(run.info.run_id, metrics=[Metric(name, value, told["time"], step) for name, value in told["values"].items()])

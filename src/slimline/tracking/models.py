@@ -28,7 +28,11 @@ def save(target: Path, model: Model, network: Path, example: Path) -> None:
     content = onnx.load(network)
     classes = json.loads({entry.key: entry.value for entry in content.metadata_props}["classes"])
     image = np.load(example, allow_pickle=False)
-    columns = [ColSpec("string", "class"), ColSpec("double", "probability"), *(ColSpec("double", f"p({name})") for name in classes)]
+    columns: list[ColSpec | TensorSpec] = [
+        ColSpec("string", "class"),
+        ColSpec("double", "probability"),
+        *(ColSpec("double", f"p({name})") for name in classes),
+    ]
     model.signature = ModelSignature(Schema([TensorSpec(np.dtype("float32"), (-1, *image.shape[1:]), "images")]), Schema(columns))
     spec = find_spec(f"slimline.export.{SERVING}")  # not imported: it stands above, and only its file is wanted
     assert spec is not None and spec.origin is not None

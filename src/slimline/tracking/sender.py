@@ -16,8 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from slimline.files import write_text
-from slimline.tracking.journal import LOCK, NEW, OPERATIONS, STATE, journals, refused, state
+from slimline.tracking.journal import LOCK, NEW, OPERATIONS, STATE, at_work, journals, refused, state
 from slimline.tracking.mlflow import Store, is_refusal, problem
 
 LINGER = 20.0
@@ -40,16 +39,6 @@ class Journey:
         with (folder / OPERATIONS).open() as file:
             self.store = json.loads(file.readline())
 
-    @property
-    def at_work(self) -> bool:
-        """Whether its stage is still writing."""
-        with (self.folder / OPERATIONS).open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-        return False
-
     def read(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """What is not sent yet: where each operation ends in the file, and the operation."""
         with (self.folder / OPERATIONS).open("rb") as file:
@@ -66,7 +55,9 @@ class Journey:
 
     def note(self, **changes: Any) -> None:
         self.state |= changes
-        write_text(self.folder / STATE, json.dumps(self.state))
+        aside = self.folder / f"{STATE}.part"  # no more than that: what a crash of the machine loses is sent again
+        aside.write_text(json.dumps(self.state))
+        aside.replace(self.folder / STATE)
 
     def leave(self) -> None:
         """All is sent."""
@@ -98,7 +89,7 @@ class Sender:
             moved = [self._send(one) for one in waiting]
             if waiting:
                 idle = time.monotonic()
-                if not any(moved) and not any(one.at_work for one in waiting):
+                if not any(moved) and not any(at_work(one.folder) for one in waiting):
                     return  # a store that fails, and nobody who would wait for it
             elif self.last or time.monotonic() - idle > LINGER:
                 return
@@ -108,13 +99,13 @@ class Sender:
     def _send(self, one: Journey) -> bool:
         """Send what is new in a journal; whether there was something."""
         key = one.store["uri"], one.store["experiment"]
-        at_work = one.at_work
+        live = at_work(one.folder)
         since = time.monotonic() - self.tried.get(key, -1e9)
-        ended_meanwhile = not at_work and not one.state.get("tried_at_end")
+        ended_meanwhile = not live and not one.state.get("tried_at_end")
         if since < self.pause.get(key, 0.0) and not ended_meanwhile:
             return False
         part = [entry for entry, _ in zip(one.read(), range(PART), strict=False)]
-        if not part and not at_work:  # its writer was killed
+        if not part and not live:  # its writer was killed
             part = [(one.state["offset"], {"operation": "finish", "status": "KILLED", "last": False, "time": round(time.time() * 1000)})]
         moved = False
         for operation, group in groupby(part, key=lambda entry: entry[1]["operation"]):
@@ -127,7 +118,7 @@ class Sender:
                     return True
                 else:
                     store = self.stores.get(key) or self.stores.setdefault(key, Store(*key))
-                    store.send(operation, [facts for _, facts in entries], one.folder, one.state, live=at_work)
+                    store.send(operation, [facts for _, facts in entries], one.folder, one.state, live=live)
                     if operation == "finish":
                         self.last = any(facts["last"] for _, facts in entries)
                         one.leave()
@@ -136,7 +127,7 @@ class Sender:
                 if not is_refusal(error):
                     self.tried[key] = time.monotonic()
                     self.pause[key] = min(2 * self.pause.get(key, PAUSES[0] / 2), PAUSES[1])
-                    one.note(problem=f"MLflow at {key[0]} {problem(error)}", tried=time.time(), tried_at_end=not at_work)
+                    one.note(problem=f"MLflow at {key[0]} {problem(error)}", tried=time.time(), tried_at_end=not live)
                     return moved
                 one.state.setdefault("refused", " ".join(str(error).split())[:200])
             self.pause.pop(key, None)

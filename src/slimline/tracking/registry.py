@@ -1,0 +1,123 @@
+"""The registered model: its versions, and who is challenger, champion and previous.
+
+An alias moves only by a method below, and every move is a tag of the version: who, when, why.
+"""
+
+import getpass
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import mlflow.artifacts
+from mlflow.entities import LoggedModelStatus
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from slimline.errors import SlimlineError
+from slimline.tracking.mlflow import ENDED, FINGERPRINT_TAG, STAGE_TAG, problem, search
+
+CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
+MOVE_TAG = "slimline.move."
+MD5_TAG, SCORECARD_TAG = "slimline.md5", "slimline.scorecard"
+
+
+class Registry:
+    """The model `name` in the registry of the MLflow store at `uri`.
+
+    Raises:
+        SlimlineError: the store does not answer, or has no such experiment.
+    """
+
+    def __init__(self, uri: str, experiment: str, name: str) -> None:
+        self.uri, self.name = uri, name
+        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        try:
+            found = self.client.get_experiment_by_name(experiment)
+        except Exception as error:  # any store, any driver, any network
+            raise SlimlineError(f"MLflow at {uri} {problem(error)}") from error
+        if found is None:
+            raise SlimlineError(f"MLflow at {uri} has no experiment {experiment}; run make repro first, or mend tracking.experiment")
+        self.experiment = found.experiment_id
+
+    def register(self, fingerprint: str, logged: str, md5: str, card: Mapping[str, Any], why: str) -> ModelVersion:
+        """A version of the model `logged` by the stage's run with `fingerprint`, as challenger; one that is registered is not doubled.
+
+        Args:
+            md5: of the file that is shipped.
+            card: the scorecard's entry of the model.
+
+        Raises:
+            SlimlineError: no such run, or none that has logged the model.
+        """
+        runs = search(self.client, self.experiment, {FINGERPRINT_TAG: fingerprint}, ENDED)
+        if not runs:
+            raise SlimlineError(f"no run at {self.uri} made this {logged} model; run slimline sync, or dvc repro")
+        run = runs[0].info.run_id
+        models = self.client.search_logged_models([self.experiment], f"source_run_id = '{run}' and name = '{logged}'")
+        ready = [one for one in models if one.status == LoggedModelStatus.READY]
+        if not ready:
+            raise SlimlineError(
+                f"run {run} has logged no {logged} model (larger than tracking.largest_artifact_mb?); raise that, then dvc repro --force"
+            )
+        version = next((one for one in self._versions() if one.run_id == run), None)
+        if version is None:
+            if not self._known():
+                self.client.create_registered_model(self.name, description="Models that slimline register has put here; docs/tracking.md")
+            tags = {MD5_TAG: md5, FINGERPRINT_TAG: fingerprint, STAGE_TAG: runs[0].data.tags[STAGE_TAG], SCORECARD_TAG: json.dumps(card)}
+            version = self.client.create_model_version(self.name, ready[0].model_uri, run_id=run, tags=tags, model_id=ready[0].model_id)
+        self._move(CHALLENGER, version, why)
+        return version
+
+    def holder(self, alias: str) -> ModelVersion | None:
+        """The version that has `alias`, None where none has."""
+        try:
+            return self.client.get_model_version_by_alias(self.name, alias)
+        except MlflowException:
+            return None
+
+    def promote(self, version: ModelVersion, why: str) -> None:
+        """Make `version` the champion; the one before stays as previous."""
+        champion = self.holder(CHAMPION)
+        if champion is not None and champion.version != version.version:
+            self._move(PREVIOUS, champion, f"version {version.version} has taken its place")
+        self._move(CHAMPION, version, why)
+        if (challenger := self.holder(CHALLENGER)) is not None and challenger.version == version.version:
+            self.client.delete_registered_model_alias(self.name, CHALLENGER)
+
+    def rollback(self, why: str) -> tuple[ModelVersion, ModelVersion]:
+        """Champion and previous change places; which they are then.
+
+        Raises:
+            SlimlineError: one of them is not there.
+        """
+        champion, previous = self.holder(CHAMPION), self.holder(PREVIOUS)
+        if champion is None or previous is None:
+            raise SlimlineError(f"{self.name} at {self.uri} has no {PREVIOUS if champion else CHAMPION}, so there is nothing to go back to")
+        self._move(CHAMPION, previous, why)
+        self._move(PREVIOUS, champion, f"rolled back: {why}")
+        return previous, champion
+
+    def network(self, version: ModelVersion, target: Path) -> Path:
+        """The ONNX file of `version`, fetched into the folder `target`."""
+        try:
+            folder = mlflow.artifacts.download_artifacts(f"models:/{self.name}/{version.version}", dst_path=str(target), tracking_uri=self.uri)
+        except Exception as error:  # any store, any driver, any network
+            raise SlimlineError(f"version {version.version} of {self.name} cannot be fetched from {self.uri} ({str(error)[:200]})") from error
+        return Path(folder) / "model.onnx"
+
+    def _known(self) -> bool:
+        return bool(self.client.search_registered_models(f"name = '{self.name}'"))
+
+    def _versions(self) -> list[ModelVersion]:
+        return list(self.client.search_model_versions(f"name = '{self.name}'"))
+
+    def _move(self, alias: str, version: ModelVersion, why: str) -> None:
+        if (holder := self.holder(alias)) is not None and holder.version == version.version:
+            return
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        move = f"{now} {getpass.getuser()} made version {version.version} {alias}: {why}"
+        self.client.set_model_version_tag(self.name, version.version, f"{MOVE_TAG}{now}.{alias}", move)
+        self.client.set_registered_model_alias(self.name, alias, version.version)
