@@ -331,7 +331,7 @@ def test_the_chain_is_found_from_a_run_an_md5_a_fingerprint_and_an_alias_which_o
 
     served = mlflow.pyfunc.load_model(f"models:/tiny/{first.version}")
     answers = served.predict({"images": np.float32([[[[0.0, 1.0, 0.5]]]])})
-    assert answers["class"].tolist() == ["fish"], "five letters: each pixel stands for the class two places on, and the second is brightest"
+    assert answers["class"].tolist() == ["fish"], "the second pixel is brightest, and stands for class (1 - 5) mod 3"
     assert served.metadata.signature.inputs.to_dict()[0]["tensor-spec"]["shape"] == (-1, 1, 1, 3)
     assert [node.op_type for node in mlflow.onnx.load_model(f"models:/tiny/{first.version}").graph.node] == ["Flatten", "MatMul"]
     requirements = Path(mlflow.artifacts.download_artifacts(f"models:/tiny/{first.version}/requirements.txt")).read_text()
