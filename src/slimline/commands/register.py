@@ -70,7 +70,7 @@ def _against(paths: Paths, registry: Any, version: Any) -> str:
     from slimline.runtime.promotion import against
     from slimline.tracking.registry import CHAMPION
 
-    gates = paths.root / "metrics" / "gates.json"
+    gates = paths.gates
     if not gates.exists():
         return f"{gates} is not there, so no gate has passed; dvc repro evaluate makes it"
     judged = read(gates)
