@@ -16,9 +16,10 @@ from torch import nn
 
 import slimline
 import tiny
-from slimline.artifacts import Manifest, fresh, load, load_packed, save
+from slimline.artifacts import Manifest, fresh, load, load_packed, packed, save
 from slimline.core.resized import differing
 from slimline.errors import SlimlineError
+from slimline.export.packed import provenance_of
 from slimline.export.parity import parity
 from slimline.export.runtime import OnnxModel
 from slimline.paths import ModelFolder
@@ -176,6 +177,20 @@ def test_the_packed_file_is_the_smallest_and_narrow_codes_make_it_smaller(zoo) -
     sizes = {form: saved.folder.packed.stat().st_size for form, saved in zoo.items()}
     assert all(size < zoo[form].folder.weights.stat().st_size for form, size in sizes.items())
     assert sizes["float"] > sizes["resized"] > sizes["quantized"] > sizes["four bits"]
+
+
+def test_the_packed_file_names_what_it_was_made_of_at_no_cost_and_a_changed_name_is_noticed(zoo, tmp_path) -> None:
+    saved, path, fingerprint = zoo["four bits"], tmp_path / "model.slim", "0123456789abcdef" * 4
+    without = packed(saved.manifest, saved.model)
+    path.write_bytes(packed(saved.manifest, saved.model, fingerprint))
+    content = path.read_bytes()
+    assert provenance_of(path) == fingerprint[:32]
+    assert provenance_of(saved.folder.packed) is None
+    assert (len(content), content[38:]) == (len(without), without[38:])
+    assert load_packed(path)[0] == saved.manifest
+    path.write_bytes(content[:30] + bytes([content[30] ^ 1]) + content[31:])
+    with pytest.raises(SlimlineError, match="truncated or altered"):
+        provenance_of(path)
 
 
 @pytest.mark.parametrize("form", ["quantized", "four bits"])

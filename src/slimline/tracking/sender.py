@@ -26,6 +26,12 @@ PAUSES = (2.0, 30.0)
 """Seconds until a store that failed is tried again: the first time, and at most."""
 
 POLL = 0.1
+OLD = 3600.0
+"""Seconds after which what is no journal yet never becomes one."""
+LOCAL = ("store", "end")
+"""Operations that no store is told."""
+LAST = ("finish", "end")
+"""Operations after which nothing comes."""
 PART = 200
 """Operations sent together."""
 
@@ -83,6 +89,9 @@ class Sender:
 
     def run(self) -> None:
         """Until there has been no journal for a while, the pipeline is over, or a store fails and nobody is at work."""
+        for left in self.spool.glob(f"{NEW}-*"):  # by a process that was killed before it was a journal, or when it was none any more
+            if time.time() - left.stat().st_mtime > OLD:
+                shutil.rmtree(left, ignore_errors=True)
         idle = time.monotonic()
         while self.spool.exists():
             waiting = [Journey(folder) for folder in journals(self.spool)]
@@ -110,21 +119,13 @@ class Sender:
         moved = False
         for operation, group in groupby(part, key=lambda entry: entry[1]["operation"]):
             entries = list(group)
+            store = self.stores.get(key)
             try:
-                if operation == "store":
-                    pass
-                elif operation == "end":
-                    one.leave()
-                    return True
-                else:
-                    store = self.stores.get(key) or self.stores.setdefault(key, Store(*key))
+                if operation not in LOCAL:
+                    store = store or self.stores.setdefault(key, Store(*key))
                     store.send(operation, [facts for _, facts in entries], one.folder, one.state, live=live)
-                    if operation == "finish":
-                        self.last = any(facts["last"] for _, facts in entries)
-                        one.leave()
-                        return True
             except Exception as error:  # any store, any driver, any network
-                if not is_refusal(error):
+                if store is None or operation == "open" or not is_refusal(error):
                     self.tried[key] = time.monotonic()
                     self.pause[key] = min(2 * self.pause.get(key, PAUSES[0] / 2), PAUSES[1])
                     one.note(problem=f"MLflow at {key[0]} {problem(error)}", tried=time.time(), tried_at_end=not live)
@@ -133,6 +134,10 @@ class Sender:
             self.pause.pop(key, None)
             one.note(offset=entries[-1][0], problem=None)
             moved = True
+            if operation in LAST:
+                self.last = self.last or any(facts.get("last") for _, facts in entries)
+                one.leave()
+                return True
         return moved
 
 
