@@ -182,6 +182,18 @@ def test_a_second_repro_adds_no_run_a_forced_one_supersedes_and_a_restored_one_i
         assert {run.info.run_id: run for run in place.runs()}[restored].data.params["prune.target.amount"] == "0.4"
 
 
+def test_the_doctor_finds_what_is_wrong_with_the_server_and_says_what_to_do(place: Place) -> None:
+    with place.server():
+        lines = place.repository.run("slimline", "doctor").stdout.splitlines()
+        assert all(line[0] in "✓✗" for line in lines)
+        assert [line[0] for line in lines if " server " in line or " tracking " in line] == ["✓", "✓"]
+        named = place.repository.run("slimline", "doctor", MLFLOW_TRACKING_URI=f"http://ip6-localhost.example:{place.port}")
+        assert named.returncode == 1
+    gone = place.repository.run("slimline", "doctor")
+    assert gone.returncode == 1
+    assert "does not answer: start mlflow server there, or mend tracking.uri" in gone.stdout
+
+
 def chain(place: Place, thing: str) -> dict[str, Any]:
     return json.loads(place.repository.output("slimline", "trace", thing, "--json"))
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from slimline.paths import MODELS, ModelFolder, Paths, repository_root
+from slimline.paths import MODELS, ModelFolder, Paths, repository_root, store_root
 
 
 def test_no_two_files_of_a_workspace_have_the_same_name() -> None:
@@ -25,3 +25,10 @@ def test_an_experiment_finds_the_repository_above_it(tmp_path) -> None:
 
 def test_where_dvc_manages_nothing_a_folder_is_its_own_repository(tmp_path) -> None:
     assert repository_root(tmp_path) == tmp_path.resolve()
+
+
+def test_runs_of_a_copy_that_dvc_makes_for_an_experiment_belong_to_the_repository_itself(tmp_path) -> None:
+    copy = tmp_path / ".dvc" / "tmp" / "exps" / "tmpabc"
+    (copy / ".dvc").mkdir(parents=True)
+    assert repository_root(copy) == copy.resolve()
+    assert store_root(copy) == store_root(tmp_path) == tmp_path.resolve()

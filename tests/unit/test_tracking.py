@@ -209,36 +209,58 @@ def test_a_file_that_is_not_there_is_told_once_and_costs_nothing_else(start, run
     assert line.endswith("the stage goes on unrecorded")
 
 
+def recorded_in_vain(uri: str, spool: Path) -> None:
+    """Record a stage in a store that cannot be told; its journal is kept."""
+    spool.mkdir()
+    sender = threading.Thread(target=serve, args=(spool,))
+    sender.start()
+    while not (spool / LOCK).exists():
+        time.sleep(0.01)
+    tracker = Journal(spool, Opening(uri, "tests", stage="prune", execution="e", fingerprint="f"), largest_artifact=1000)
+    tracker.metrics({"loss": 1.0}, step=0)
+    tracker.finish("FINISHED", last=False)
+    sender.join(60)
+    assert not sender.is_alive(), "nobody is at work, so nobody is waited for"
+    assert len(journals(spool)) == 1
+
+
 @pytest.mark.parametrize(
     ("uri", "words"),
     [
         ("http://127.0.0.1:9", "does not answer: start it"),
         ("nonsense://store", "is no address of a store"),
         ("sqlite:///{folder}", "cannot be opened"),
-        ("sqlite:///{folder}/older.db", "another version of MLflow"),
     ],
 )
-def test_a_store_that_cannot_be_told_costs_a_line_with_its_remedy_and_what_it_was_to_be_told_is_kept(uri, words, tmp_path, capfd) -> None:
+def test_a_store_that_cannot_be_told_costs_a_line_with_its_remedy(uri, words, tmp_path, capfd) -> None:
     uri = uri.format(folder=tmp_path)
-    with closing(sqlite3.connect(tmp_path / "older.db")) as database:
-        database.executescript("create table alembic_version (version_num varchar(32)); insert into alembic_version values ('451aebb31d03');")
-    spool = tmp_path / "spool"
-    spool.mkdir()
-    sender = threading.Thread(target=serve, args=(spool,))
-    sender.start()
-    while not (spool / LOCK).exists():
-        time.sleep(0.01)
-    begun = time.monotonic()
-    tracker = Journal(spool, Opening(uri, "tests", stage="prune", execution="e", fingerprint="f"), largest_artifact=1000)
-    tracker.metrics({"loss": 1.0}, step=0)
-    tracker.finish("FINISHED", last=False)
+    recorded_in_vain(uri, tmp_path / "spool")
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"slimline: MLflow at {uri} {words}")
     assert line.endswith("the record of prune is kept, and sent by the next stage or slimline sync")
-    assert time.monotonic() - begun < 30
-    sender.join(60)
-    assert not sender.is_alive(), "nobody is at work, so nobody is waited for"
-    assert len(journals(spool)) == 1
+
+
+def test_what_a_database_of_an_older_mlflow_did_not_take_is_sent_once_it_is_mended(start, root, tmp_path, capfd) -> None:
+    start("prepare", "older").finish("FINISHED", last=False)
+    shutil.copy(root / "mlflow.db", tmp_path / "older.db")
+    with closing(sqlite3.connect(tmp_path / "older.db")) as database:
+        ((today,),) = database.execute("select version_num from alembic_version")
+        database.execute("update alembic_version set version_num = '451aebb31d03'")
+        database.commit()
+    uri, spool = f"sqlite:///{tmp_path / 'older.db'}", tmp_path / "spool"
+    recorded_in_vain(uri, spool)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert f"MLflow at {uri} has the database of another version of MLflow: make a copy of it, then mlflow db upgrade" in line
+    with closing(sqlite3.connect(tmp_path / "older.db")) as database:
+        database.execute("update alembic_version set version_num = ?", (today,))
+        database.commit()
+    sender = threading.Thread(target=serve, args=(spool,))
+    sender.start()
+    assert delivered(spool, journals(spool), 60) == ""
+    shutil.rmtree(spool.rename(tmp_path / "over"), ignore_errors=True)
+    client = MlflowClient(uri)
+    (run,) = client.search_runs([client.get_experiment_by_name("tests").experiment_id], "tags.`slimline.stage` = 'prune'")
+    assert (run.info.status, run.data.metrics["loss"]) == ("FINISHED", 1.0)
 
 
 CHAIN = {
@@ -292,8 +314,9 @@ def chain(start, root, tmp_path) -> Callable[[str], str]:
 def test_the_chain_is_found_from_a_run_an_md5_a_fingerprint_and_an_alias_which_only_moves_with_a_note(chain, runs, root, tmp_path) -> None:
     uri = f"sqlite:///{root / 'mlflow.db'}"
     mlflow.set_tracking_uri(uri)
+    fingerprints = [chain(execution) for execution in ("ninth", "tenth one")]
     archive, registry = Archive(uri, "tiny"), Registry(uri, "tests", "tiny")
-    first, second = (registry.register(chain(execution), "quantized", "md5", {"accuracy": 1.0}, "a test") for execution in ("ninth", "tenth one"))
+    first, second = (registry.register(fingerprint, "quantized", "md5", {"accuracy": 1.0}, "a test") for fingerprint in fingerprints)
     assert [registry.holder(alias) and registry.holder(alias).version for alias in ("challenger", "champion")] == [second.version, None]
     registry.promote(first, "the first")
     registry.promote(second, "better")

@@ -3,13 +3,13 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import requests
 import sqlalchemy
 
 from slimline.tracking.finding import Finding
-from slimline.tracking.journal import SQLITE
+from slimline.tracking.journal import SQLITE, without_password
 from slimline.tracking.mlflow import SQL, MlflowClient, problem
 
 OPTUNA, MLFLOW = "studies", "experiments"
@@ -21,7 +21,7 @@ PATIENCE = 10
 
 def examined(uri: str, experiment: str) -> Iterator[Finding]:
     """Address, server, database and experiment of the store at `uri`."""
-    shown = _without_password(uri)
+    shown = without_password(uri)
     if "MLFLOW_TRACKING_URI" in os.environ:
         yield Finding("tracking", f"MLFLOW_TRACKING_URI is set and goes before tracking.uri: {shown}")
     if uri.startswith("http"):
@@ -50,7 +50,7 @@ def _server(uri: str) -> Iterator[Finding]:
         alive = requests.get(f"{uri.rstrip('/')}/health", timeout=PATIENCE)
         answer = requests.get(f"{uri.rstrip('/')}/version", timeout=PATIENCE)
     except requests.RequestException:
-        yield Finding("server", f"{_without_password(uri)} does not answer", "start mlflow server there, or mend tracking.uri")
+        yield Finding("server", f"{without_password(uri)} does not answer", "start mlflow server there, or mend tracking.uri")
         return
     host = urlsplit(uri).hostname
     if "Invalid Host header" in answer.text:
@@ -76,10 +76,3 @@ def _database(uri: str) -> Iterator[Finding]:
         )
     if uri.startswith(SQLITE) and not os.access(uri.removeprefix(SQLITE), os.W_OK):
         yield Finding("database", f"{uri.removeprefix(SQLITE)} cannot be written", "mend its permissions; a container of root's may have made it")
-
-
-def _without_password(uri: str) -> str:
-    parts = urlsplit(uri)
-    if not parts.password:
-        return uri
-    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":…@")))

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 from slimline.tracking import Status, flattened
 
@@ -211,8 +212,9 @@ def link(spool: Path, uri: str, experiment: str, execution: str, stages: Sequenc
 
 def _new(spool: Path, name: str) -> tuple[Path, TextIO]:
     """A folder that is no journal yet, and its operations, which are locked as long as they are open."""
+    spool.mkdir(mode=0o700, parents=True, exist_ok=True)  # an address may hold a password
     folder = spool / f"{NEW}-{time.time_ns()}-{name}"
-    folder.mkdir(parents=True)
+    folder.mkdir()
     file = (folder / OPERATIONS).open("a")
     fcntl.flock(file, fcntl.LOCK_EX)
     return folder, file
@@ -232,6 +234,14 @@ def resolved_uri(uri: str, repository: Path) -> str:
     if uri.startswith(SQLITE) and not uri.startswith(f"{SQLITE}/"):
         return f"{SQLITE}{repository / uri.removeprefix(SQLITE)}"
     return uri
+
+
+def without_password(uri: str) -> str:
+    """`uri` as it may be shown."""
+    parts = urlsplit(uri)
+    if not parts.password:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.replace(f":{parts.password}@", ":…@")))
 
 
 def journals(spool: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
 from slimline.errors import SlimlineError
+from slimline.tracking.journal import without_password
 from slimline.tracking.mlflow import ENDED, FINGERPRINT_TAG, INPUT_TAG, MD5_TAG, OUTPUT_TAG, PIPELINE, STAGE_TAG, SUPERSEDED_TAG, problem
 
 ROLES = {
@@ -66,12 +67,12 @@ class Archive:
     """
 
     def __init__(self, uri: str, model: str) -> None:
-        self.uri, self.model = uri, model
+        self.uri, self.model = without_password(uri), model
         self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         try:
             self.experiments = [one.experiment_id for one in self.client.search_experiments()]
         except Exception as error:  # any store, any driver, any network
-            raise SlimlineError(f"MLflow at {uri} {problem(error)}") from error
+            raise SlimlineError(f"MLflow at {self.uri} {problem(error)}") from error
 
     def _search(self, *conditions: str) -> list[Run]:
         """The newest runs of which `conditions` hold; those that no other superseded come first."""

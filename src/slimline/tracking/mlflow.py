@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from slimline.errors import SlimlineError
-from slimline.tracking.journal import SQLITE
+from slimline.tracking.journal import SQLITE, without_password
 
 # Set before MLflow is imported: a server that does not answer is given up on in seconds, not minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -302,7 +302,9 @@ def last_seconds(uri: str, experiment: str, stages: Iterable[str]) -> dict[str, 
                 seconds[stage] = (run.info.end_time - run.info.start_time) / 1000
         return seconds
     except Exception as error:  # any store, any driver, any network
-        raise SlimlineError(f"MLflow at {uri} does not answer ({' '.join(str(error).split())[:200]}); start it, or mend tracking.uri") from error
+        raise SlimlineError(
+            f"MLflow at {without_password(uri)} does not answer ({' '.join(str(error).split())[:200]}); start it, or mend tracking.uri"
+        ) from error
 
 
 def _make(database: Path) -> None:

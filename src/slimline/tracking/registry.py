@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
 from slimline.errors import SlimlineError
+from slimline.tracking.journal import without_password
 from slimline.tracking.mlflow import ENDED, FINGERPRINT_TAG, STAGE_TAG, problem, search
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
@@ -32,14 +33,14 @@ class Registry:
     """
 
     def __init__(self, uri: str, experiment: str, name: str) -> None:
-        self.uri, self.name = uri, name
+        self.address, self.uri, self.name = uri, without_password(uri), name
         self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         try:
             found = self.client.get_experiment_by_name(experiment)
         except Exception as error:  # any store, any driver, any network
-            raise SlimlineError(f"MLflow at {uri} {problem(error)}") from error
+            raise SlimlineError(f"MLflow at {self.uri} {problem(error)}") from error
         if found is None:
-            raise SlimlineError(f"MLflow at {uri} has no experiment {experiment}; run make repro first, or mend tracking.experiment")
+            raise SlimlineError(f"MLflow at {self.uri} has no experiment {experiment}; run make repro first, or mend tracking.experiment")
         self.experiment = found.experiment_id
 
     def register(self, fingerprint: str, logged: str, md5: str, card: Mapping[str, Any], why: str) -> ModelVersion:
@@ -103,7 +104,7 @@ class Registry:
     def network(self, version: ModelVersion, target: Path) -> Path:
         """The ONNX file of `version`, fetched into the folder `target`."""
         try:
-            folder = mlflow.artifacts.download_artifacts(f"models:/{self.name}/{version.version}", dst_path=str(target), tracking_uri=self.uri)
+            folder = mlflow.artifacts.download_artifacts(f"models:/{self.name}/{version.version}", dst_path=str(target), tracking_uri=self.address)
         except Exception as error:  # any store, any driver, any network
             raise SlimlineError(f"version {version.version} of {self.name} cannot be fetched from {self.uri} ({str(error)[:200]})") from error
         return Path(folder) / "model.onnx"

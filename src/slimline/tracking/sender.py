@@ -16,7 +16,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from slimline.tracking.journal import LOCK, NEW, OPERATIONS, STATE, at_work, journals, refused, state
+from slimline.tracking.journal import LOCK, NEW, OPERATIONS, STATE, at_work, journals, refused, state, without_password
 from slimline.tracking.mlflow import Store, is_refusal, problem
 
 LINGER = 20.0
@@ -85,10 +85,9 @@ class Sender:
         self.stores: dict[tuple[str, str], Store] = {}
         self.tried: dict[tuple[str, str], float] = {}
         self.pause: dict[tuple[str, str], float] = {}
-        self.last = False
 
     def run(self) -> None:
-        """Until there has been no journal for a while, the pipeline is over, or a store fails and nobody is at work."""
+        """Until there has been no journal for a while, or a store fails and nobody is at work."""
         for left in self.spool.glob(f"{NEW}-*"):  # by a process that was killed before it was a journal, or when it was none any more
             if time.time() - left.stat().st_mtime > OLD:
                 shutil.rmtree(left, ignore_errors=True)
@@ -100,7 +99,7 @@ class Sender:
                 idle = time.monotonic()
                 if not any(moved) and not any(at_work(one.folder) for one in waiting):
                     return  # a store that fails, and nobody who would wait for it
-            elif self.last or time.monotonic() - idle > LINGER:
+            elif time.monotonic() - idle > LINGER:
                 return
             if not any(moved):
                 time.sleep(POLL)
@@ -128,14 +127,13 @@ class Sender:
                 if store is None or operation == "open" or not is_refusal(error):
                     self.tried[key] = time.monotonic()
                     self.pause[key] = min(2 * self.pause.get(key, PAUSES[0] / 2), PAUSES[1])
-                    one.note(problem=f"MLflow at {key[0]} {problem(error)}", tried=time.time(), tried_at_end=not live)
+                    one.note(problem=f"MLflow at {without_password(key[0])} {problem(error)}", tried=time.time(), tried_at_end=not live)
                     return moved
                 one.state.setdefault("refused", " ".join(str(error).split())[:200])
             self.pause.pop(key, None)
             one.note(offset=entries[-1][0], problem=None)
             moved = True
             if operation in LAST:
-                self.last = self.last or any(facts.get("last") for _, facts in entries)
                 one.leave()
                 return True
         return moved
