@@ -27,6 +27,7 @@ from slimline.tracking import flattened
 from slimline.tracking.journal import LOCK, Journal, Opening, delivered, journals, link, md5, resolved_uri
 from slimline.tracking.lineage import Archive
 from slimline.tracking.memory import MemoryTracker
+from slimline.tracking.mlflow import Store
 from slimline.tracking.registry import Registry
 from slimline.tracking.sender import serve
 
@@ -83,6 +84,7 @@ def start(root) -> Iterator[Open]:
     """Journals as stages write them. They are sent by a thread here, which saves the seconds that another process needs to import MLflow."""
     spool = root / "spool"
     spool.mkdir()
+    Store(f"sqlite:///{root / 'mlflow.db'}", "tests")  # which takes longer than anybody waits, on a machine that has other work
 
     def sending() -> None:
         with suppress(FileNotFoundError):  # the spool's end

@@ -196,9 +196,9 @@ class Store:
     def _log(
         self, run: str, *, params: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None, metrics: Sequence[Metric] = ()
     ) -> None:
-        for part in _parts([Param(*one) for one in (params or {}).items()]):
+        for part in _parts([Param(_name(name), value) for name, value in (params or {}).items()]):
             self.client.log_batch(run, params=part)
-        for part in _parts([RunTag(name, value[:LONGEST_TAG]) for name, value in (tags or {}).items()]):
+        for part in _parts([RunTag(_name(name), value[:LONGEST_TAG]) for name, value in (tags or {}).items()]):
             self.client.log_batch(run, tags=part)
         for part in _parts(metrics):
             self.client.log_batch(run, metrics=part)
@@ -208,13 +208,14 @@ class Store:
             self._log(state["run"], params=told["values"])
 
     def _metrics(self, entries: Sequence[Mapping[str, Any]], _journal: Path, state: dict[str, Any]) -> None:
-        metrics, step = [], state["step"]
+        metrics: list[Metric] = []
+        step = state["step"]
         for told in entries:
             if told["step"] is not None and told["step"] <= state["told"]:
                 continue
             # What is told without an epoch is final, so it comes after the last one: MLflow shows the newest step of a metric.
             step = step + 1 if told["step"] is None else told["step"]
-            metrics += [Metric(name, value, told["time"], step) for name, value in told["values"].items()]
+            metrics += [Metric(_name(name), value, told["time"], step) for name, value in told["values"].items()]
         self._log(state["run"], metrics=metrics)
         state["step"] = step
 
@@ -273,6 +274,11 @@ class Store:
                     self._log(run.info.run_id, tags=named | {f"{MD5_TAG}{md5}": path for path, md5 in one["outputs"].items()})
                 for parent in parents if found else []:
                     self.client.set_tag(parent.info.run_id, f"{RUN_TAG}{one['stage']}", found[0].info.run_id)
+
+
+def _name(name: str) -> str:
+    """`name` without the characters that MLflow takes in no name; paths and layers may have them."""
+    return re.sub(r"[^\w.:/ -]", "_", name)
 
 
 def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -118,7 +118,7 @@ class Registry:
     def _move(self, alias: str, version: ModelVersion, why: str) -> None:
         if (holder := self.holder(alias)) is not None and holder.version == version.version:
             return
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"  # MLflow takes no + in the name of a tag
         move = f"{now} {getpass.getuser()} made version {version.version} {alias}: {why}"
         self.client.set_model_version_tag(self.name, version.version, f"{MOVE_TAG}{now}.{alias}", move)
         self.client.set_registered_model_alias(self.name, alias, version.version)
