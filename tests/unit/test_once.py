@@ -87,9 +87,9 @@ def test_what_is_recorded_under_a_name_goes_to_the_same_run() -> None:
     under.metrics({"loss": 2.0}, step=3)
     under.tags({"kind": "a"})
     under.artifact(Path("file"))
-    under.finish("FINISHED", last=False)
+    under.beside("prune", "its fingerprint", {"test/accuracy": 1.0})
     assert tracker.recorded_params == {"member_0.lr": 1}
     assert tracker.recorded_metrics == [("member_0/loss", 2.0, 3)]
     assert tracker.recorded_tags == {"member_0.kind": "a"}
     assert tracker.recorded_artifacts == [Path("file")]
-    assert tracker.status == "FINISHED"
+    assert tracker.recorded_beside == {"prune": {"test/accuracy": 1.0}}
