@@ -182,6 +182,16 @@ def test_a_second_repro_adds_no_run_a_forced_one_supersedes_and_a_restored_one_i
         assert {run.info.run_id: run for run in place.runs()}[restored].data.params["prune.target.amount"] == "0.4"
 
 
+def test_an_experiment_in_a_folder_of_dvc_s_own_is_recorded_where_everything_is(place: Place) -> None:
+    with place.server():
+        before = place.counts()
+        place.repository.output("dvc", "exp", "run", "--temp", "--name", "aside", "--set-param", "quantize.calibration=128", "quantize")
+        assert place.counts() == {**before, PIPELINE: before[PIPELINE] + 1, "quantize": before["quantize"] + 1}
+        (aside,) = (run for run in place.runs() if run.data.tags.get("dvc.experiment") == "aside" and run.data.tags[STAGE_TAG] == "quantize")
+        assert aside.data.params["quantize.calibration"] == "128"
+        assert not list((place.repository.root / ".dvc" / "tmp" / "exps").rglob("mlflow.db"))
+
+
 def test_the_doctor_finds_what_is_wrong_with_the_server_and_says_what_to_do(place: Place) -> None:
     with place.server():
         lines = place.repository.run("slimline", "doctor").stdout.splitlines()
