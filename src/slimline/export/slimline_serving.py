@@ -37,7 +37,9 @@ class Classifier:
         Args:
             images: float32 [batch channels height width] in [0, 1].
         """
-        (logits,) = self.session.run(None, {self.session.get_inputs()[0].name: np.asarray(images, dtype=np.float32)})
+        name = self.session.get_inputs()[0].name
+        pixels = images[name] if isinstance(images, dict) else images  # MLflow hands over what the signature names
+        (logits,) = self.session.run(None, {name: np.asarray(pixels, dtype=np.float32)})
         shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
         shares = shifted / shifted.sum(1, keepdims=True)
         answers = pd.DataFrame({"class": [self.classes[place] for place in shares.argmax(1)], "probability": shares.max(1)})

@@ -4,6 +4,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -122,11 +123,15 @@ def _commit(thing: str, paths: Paths) -> str | None:
 
 def _without_defaults(link: Link) -> Link:
     """`link` with those parameters alone that differ from what slimline comes with."""
+    return replace(link, params={name: value for name, value in link.params.items() if _defaults().get(name) != value})
+
+
+@cache
+def _defaults() -> dict[str, str]:
+    """Every parameter as slimline comes with it, by dotted name."""
     shipped = load(SHIPPED)
-    defaults = {
-        name: str(value) for name, value in flattened({"seed": shipped.seed, **{name: plain(shipped.blocks[name]) for name in BLOCKS}}).items()
-    }
-    return replace(link, params={name: value for name, value in link.params.items() if defaults.get(name) != value})
+    blocks = {name: plain(shipped.blocks[name]) for name in BLOCKS}
+    return {name: str(value) for name, value in flattened({"seed": shipped.seed, **blocks}).items()}
 
 
 def told(chain: Chain) -> str:
@@ -138,7 +143,7 @@ def told(chain: Chain) -> str:
         lines.append(f"{one.role:<13} {state}, {code}{f', superseded by {one.superseded_by}' if one.superseded_by else ''}")
         details = [f"data {one.data}"] if one.role == "data" and one.data else []
         details += [_numbers(one.scores)] if one.scores else []
-        details += [f"{name} = {value}" for name, value in one.params.items()]
+        details += [f"{name} = {value} (shipped: {_defaults().get(name, 'none')})" for name, value in one.params.items()]
         details += [_version(version) for version in one.registered]
         details += [one.url] if one.url else []
         lines += [f"    {detail}" for detail in details]
