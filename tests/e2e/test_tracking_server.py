@@ -65,7 +65,7 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     initdb, postgres = shutil.which("initdb"), shutil.which("postgres")
     if initdb is None or postgres is None:
         pytest.skip("no PostgreSQL here")
-    pytest.importorskip("psycopg2")
+    pytest.importorskip("psycopg")
     other = ["setpriv", "--reuid=65534", "--clear-groups"] if os.getuid() == 0 else []  # root may not run it
     for place in (folder, *folder.parents[:2]):
         place.chmod(0o755)
@@ -76,7 +76,7 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     subprocess.run([*other, initdb, "-D", str(data), "-U", "slimline", "--auth=trust"], check=True, capture_output=True)
     port = free_port()
     with started(*other, postgres, "-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", "", port=port, folder=folder):
-        yield f"postgresql://slimline@127.0.0.1:{port}/postgres"
+        yield f"postgresql+psycopg://slimline@127.0.0.1:{port}/postgres"
 
 
 @dataclass(frozen=True)

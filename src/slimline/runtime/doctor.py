@@ -14,7 +14,7 @@ from slimline.params.hardware import Hardware
 from slimline.paths import Paths, repository_root, store_root
 from slimline.runtime.surroundings import machine
 from slimline.tracking.finding import Finding
-from slimline.tracking.journal import journals
+from slimline.tracking.journal import at_work, journals
 
 SCARCE = 5e9
 """Bytes free below which a run may not end."""
@@ -122,9 +122,11 @@ def _machine(hardware: Hardware) -> Iterator[Finding]:
 
 def _spool(paths: Paths) -> Iterator[Finding]:
     spool = Paths(store_root(paths.root)).spool
-    waiting, refused = len(journals(spool)), len(list(spool.glob("refused-*")))
+    waiting, refused = len([one for one in journals(spool) if not at_work(one)]), len(list(spool.glob("refused-*")))
     if waiting:
         size = sum(file.stat().st_size for file in spool.rglob("*") if file.is_file())
-        yield Finding("spool", f"{waiting} records ({size / 1e6:.1f} MB) wait for MLflow in {spool}", "slimline sync sends them")
+        yield Finding(
+            "spool", f"{waiting} record{'s' if waiting > 1 else ''} ({size / 1e6:.1f} MB) to be sent to MLflow in {spool}", "slimline sync sends them"
+        )
     if refused:
         yield Finding("spool", f"MLflow refused parts of {refused} records, which lie in {spool}", "state.json there says why; delete them when read")
