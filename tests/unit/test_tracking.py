@@ -46,14 +46,12 @@ def test_the_memory_tracker_keeps_what_it_was_given(tmp_path) -> None:
     tracker.artifact(tmp_path)
     tracker.dataset("digits", "d1", {"train": 3})
     tracker.model("teacher", tmp_path / "model.onnx", tmp_path / "example.npy")
-    tracker.beside("prune", "f", {"test/accuracy": 1.0})
     tracker.finish("FINISHED", last=False)
     assert tracker.recorded_beside == {"prune": {"test/accuracy": 0.9, "test/ece": 0.1}}
     assert tracker.recorded_params == {"fit.epochs": 3}
     assert tracker.recorded_metrics == [("loss", 1.0, 0), ("loss", 0.5, 1)]
     assert (tracker.recorded_tags, tracker.recorded_artifacts, tracker.status) == ({"a": "b"}, [tmp_path], "FINISHED")
     assert (tracker.recorded_datasets, tracker.recorded_models) == ({"digits": "d1"}, {"teacher": tmp_path / "model.onnx"})
-    assert tracker.recorded_beside == {"prune": {"test/accuracy": 1.0}}
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,8 @@ def _against(paths: Paths, registry: Any, version: Any) -> str:
     if champion is None or champion.version == version.version:
         return ""
     params = load(paths.params)
-    margin, confidence = params.block("tracking", Tracking).margin, params.block("evaluate", Evaluate).confidence
+    evaluate = params.block("evaluate", Evaluate)
+    margin, confidence = evaluate.margin, evaluate.confidence
     with TemporaryDirectory() as folder:
         network = registry.network(champion, Path(folder))
         pair = against(paths.model(SHIPPED).onnx, network, paths, threads=params.block("hardware", Hardware).threads, confidence=confidence)
@@ -90,4 +91,4 @@ def _against(paths: Paths, registry: Any, version: Any) -> str:
         return ""
     low, high = 100 * pair.low, 100 * pair.high
     found = f"{100 * pair.difference:+.2f} points on {pair.images:,} test images ({confidence:.0%} interval {low:+.2f} to {high:+.2f})"
-    return f"against version {champion.version}, the champion: {found}, which may be worse than tracking.margin allows ({-100 * margin:+.2f})"
+    return f"against version {champion.version}, the champion: {found}, which may be worse than evaluate.margin allows ({-100 * margin:+.2f})"

@@ -12,7 +12,6 @@ class Tracking(Block):
         uri: gives way to the environment variable MLFLOW_TRACKING_URI; a relative one starts at the repository.
         experiment: its name there.
         model: name under which `slimline register` registers the quantized model.
-        margin: of accuracy, that the interval of a new model's difference to the champion may reach below zero.
         largest_artifact_mb: files above this many megabytes are recorded by path, size and md5; DVC keeps their bytes.
     """
 
@@ -20,4 +19,3 @@ class Tracking(Block):
     experiment: str = Field(min_length=1)
     largest_artifact_mb: int = Field(default=50, ge=1)
     model: str = Field(default="slimline", pattern=r"^[^/:@]+$")
-    margin: float = Field(default=0.02, ge=0.0, lt=1.0)
