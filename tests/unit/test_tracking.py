@@ -46,6 +46,8 @@ def test_the_memory_tracker_keeps_what_it_was_given(tmp_path) -> None:
     tracker.artifact(tmp_path)
     tracker.dataset("digits", "d1", {"train": 3})
     tracker.model("teacher", tmp_path / "model.onnx", tmp_path / "example.npy")
+    tracker.beside("prune", "print", {"test/accuracy": 0.9})
+    tracker.beside("prune", "print", {"test/ece": 0.1})
     tracker.finish("FINISHED", last=False)
     assert tracker.recorded_beside == {"prune": {"test/accuracy": 0.9, "test/ece": 0.1}}
     assert tracker.recorded_params == {"fit.epochs": 3}
