@@ -35,7 +35,9 @@ def register(paths: Paths, given: argparse.Namespace) -> None:
     from slimline.runtime.recorded import recorded
     from slimline.tracking.journal import md5
 
-    card = read(paths.scorecard)["models"][SHIPPED]
+    card = read(paths.scorecard)["models"].get(SHIPPED)
+    if card is None:
+        raise SlimlineError(f"{paths.scorecard}: the {SHIPPED} model could not be evaluated, so it is not registered; run dvc repro, which says why")
     _, stages = recorded(paths)
     made = next((one for one in stages if one.stage == STAGE), None)
     if made is None:
