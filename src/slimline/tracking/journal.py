@@ -17,8 +17,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -40,8 +39,8 @@ PATIENCE: Mapping[Status, float] = {"FINISHED": 60.0, "FAILED": 10.0, "KILLED": 
 """Seconds that the end of a stage waits for its journal to be sent; a signal leaves little."""
 
 POLL = 0.05
-STARTS, STARTING = 2, 1.0
-"""How often a sender is started that ends at once, and seconds that it gets to say that it is there."""
+STARTS = 2
+"""How often a sender is started that ends without sending."""
 
 SQLITE = "sqlite:///"
 
@@ -275,28 +274,27 @@ def state(journal: Path) -> dict[str, Any]:
 def start_sender(spool: Path) -> None:
     """Start the process that sends journals, where none is at it.
 
-    It has a session of its own: a signal to the stage's group ends it not, and it ends by itself.
+    It has a session of its own: a signal to the stage's group ends it not, and it ends by itself. It is handed the lock, held already,
+    since it takes seconds to come to itself.
     """
-    with _free(spool) as free:
-        if not free:
+    with (spool / LOCK).open("a") as lock:
+        if not taken(lock):
             return
-    with (spool / LOG).open("w") as log:
         command = [sys.executable, "-m", "slimline.tracking.sender", str(spool)]
         source = str(Path(__file__).parents[2])  # also where this package was found by a path that Python does not hand on
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))}
-        subprocess.Popen(command, cwd="/", env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        nothing, own = subprocess.DEVNULL, [lock.fileno()]
+        with (spool / LOG).open("w") as log:
+            subprocess.Popen(command, cwd="/", env=environment, stdin=nothing, stdout=log, stderr=log, start_new_session=True, pass_fds=own)
 
 
-@contextmanager
-def _free(spool: Path) -> Iterator[bool]:
-    """Whether no process sends; if so, none does during the block."""
-    with (spool / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+def taken(lock: TextIO) -> bool:
+    """Take the lock of whoever sends, unless another process has it; it is held until every copy of `lock` is closed."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def delivered(spool: Path, waited_for: Sequence[Path], patience: float) -> str:
@@ -308,14 +306,13 @@ def delivered(spool: Path, waited_for: Sequence[Path], patience: float) -> str:
             return str(told["problem"])
         if time.monotonic() > deadline:
             return f"MLflow has not taken it within {patience:g} seconds"
-        with _free(spool) as free:
-            pass
+        with (spool / LOCK).open("a") as lock:
+            free = taken(lock)
         if free and starts == STARTS:
             return f"what sends to MLflow does not run ({_last_line(spool / LOG)})"
         if free:
             starts += 1
             start_sender(spool)
-            time.sleep(STARTING)
         time.sleep(POLL)
     for journal in waited_for:
         if refused(journal).exists():

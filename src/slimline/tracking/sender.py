@@ -5,7 +5,6 @@ One at a time; started by whoever has something to send. It ends a while after t
 once when a stage ends. When it is killed, the next one goes on where it was.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from slimline.tracking.journal import LOCK, NEW, OPERATIONS, STATE, at_work, journals, refused, state, without_password
+from slimline.tracking.journal import LOCK, NEW, OPERATIONS, STATE, at_work, journals, refused, state, taken, without_password
 from slimline.tracking.mlflow import Store, is_refusal, problem
 
 LINGER = 20.0
@@ -142,17 +141,10 @@ class Sender:
 def serve(spool: Path) -> None:
     """Send the journals of `spool`, unless another process does."""
     with (spool / LOCK).open("a") as lock:
-        for _ in range(20):  # who looked whether somebody sends holds it for a moment
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(POLL / 10)
-        else:
-            return
-        Sender(spool).run()
+        if taken(lock):
+            Sender(spool).run()
 
 
-if __name__ == "__main__":
-    serve(Path(sys.argv[1]))
+if __name__ == "__main__":  # whoever starts it hands over the lock, held
+    Sender(Path(sys.argv[1])).run()
     os._exit(0)  # without waiting for threads of MLflow's
