@@ -280,7 +280,7 @@ def start_sender(spool: Path) -> None:
     with (spool / LOCK).open("a") as lock:
         if not taken(lock):
             return
-        command = [sys.executable, "-m", "slimline.tracking.sender", str(spool)]
+        command = [sys.executable, "-m", "slimline.tracking.sender", str(spool), str(lock.fileno())]
         source = str(Path(__file__).parents[2])  # also where this package was found by a path that Python does not hand on
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))}
         nothing, own = subprocess.DEVNULL, [lock.fileno()]

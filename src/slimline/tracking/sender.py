@@ -145,6 +145,9 @@ def serve(spool: Path) -> None:
             Sender(spool).run()
 
 
-if __name__ == "__main__":  # whoever starts it hands over the lock, held
-    Sender(Path(sys.argv[1])).run()
+if __name__ == "__main__":
+    if sys.argv[2:]:  # the lock, held, which lives as long as this process
+        Sender(Path(sys.argv[1])).run()
+    else:
+        serve(Path(sys.argv[1]))
     os._exit(0)  # without waiting for threads of MLflow's
