@@ -387,7 +387,7 @@ def test_a_kill_while_the_store_is_made_costs_no_later_run_its_record_and_two_ma
         time.sleep(0.005)
     stage.kill()  # else it would start another sender
     stage.communicate()
-    (sender,) = (one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"][-2:-1] == [str(tmp_path / "killed")])
+    (sender,) = (one for one in psutil.process_iter(["cmdline"]) if (one.info["cmdline"] or [])[-2:-1] == [str(tmp_path / "killed")])
     sender.kill()
     sender.wait()
     assert aside.exists()
