@@ -86,6 +86,8 @@ def _against(paths: Paths, registry: Any, version: Any) -> str:
     params = load(paths.params)
     evaluate = params.block("evaluate", Evaluate)
     margin, confidence = evaluate.margin, evaluate.confidence
+    if margin is None:
+        return "no margin is set, so it cannot be held against the champion; set evaluate.margin"
     with TemporaryDirectory() as folder:
         network = registry.network(champion, Path(folder))
         pair = against(paths.model(SHIPPED).onnx, network, paths, threads=params.block("hardware", Hardware).threads, confidence=confidence)

@@ -77,8 +77,8 @@ METRICS = {
 
 def _record(ended: Ended) -> None:
     """Each trial as an MLflow run under the sweep's."""
-    from slimline.tracking.mlflow import resolved_uri  # two seconds
-    from slimline.tracking.trials import Record, record_trials
+    from slimline.tracking.journal import resolved_uri
+    from slimline.tracking.trials import Record, record_trials  # two seconds
 
     tracking = ended.sweep.params.block("tracking", Tracking)
     records = [
