@@ -13,6 +13,7 @@ from slimline.errors import SlimlineError
 from slimline.params.changes import changed, keys, path_of
 from slimline.params.file import load as load_params
 from slimline.paths import Paths
+from slimline.sweep import SAMPLERS
 from slimline.sweep.adopt import rewritten
 from slimline.sweep.definition import Definition, Parameter, load
 from slimline.sweep.results import excess, front, limits, promoted, recommended
@@ -112,8 +113,11 @@ def test_paths_name_keys_with_dots_entries_of_lists_and_what_is_not_there_yet() 
             changed(params, {path: 1})
 
 
-def rung(storage: BaseStorage, *, exclusive: bool = True, seed: int = 0) -> Rung:
-    return Rung(storage, "a search", OBJECTIVES, SPACE, {"name": "tpe", "startup": 3}, seed, exclusive=exclusive)
+STARTS = {"tpe": {"startup": 3}, "nsga2": {"population": 3}}
+
+
+def rung(storage: BaseStorage, *, exclusive: bool = True, seed: int = 0, sampler: str = "tpe") -> Rung:
+    return Rung(storage, "a search", OBJECTIVES, SPACE, {"name": sampler, **STARTS.get(sampler, {})}, seed, exclusive=exclusive)
 
 
 def scores(values: Mapping[str, Any]) -> dict[str, float]:
@@ -159,6 +163,17 @@ def test_cut_off_at_any_trial_a_sweep_goes_on_to_the_same_trials(opened: Callabl
     assert facts(last) == facts(whole)
     assert any(reason for *_, reason in facts(last))
     assert len(last._trials(TrialState.COMPLETE, TrialState.PRUNED)) == 12
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_a_sampler_stays_in_the_space_and_repeats(name: str) -> None:
+    made = [rung(InMemoryStorage(), sampler=name) for _ in range(2)]
+    for own in made:
+        own.enqueue({slot: {} for slot in range(8)})
+        work(own)
+    assert facts(made[0]) == facts(made[1])
+    assert all(SPACE.drawn(one.values) == one.drawn for one in made[0].finished())
+    assert len({one.drawn["prune.criterion.value"] for one in made[0].finished()}) > 1
 
 
 def test_another_seed_draws_other_trials_and_given_values_are_not_drawn() -> None:
