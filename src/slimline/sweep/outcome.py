@@ -37,16 +37,18 @@ def leave(ended: Ended, team: Team) -> None:
     """
     sweep, definition = ended.sweep, ended.sweep.definition
     members = front(ended.last, definition.objectives)
-    folders = _kept(ended, team, members)
-    milliseconds = team.ask("latencies", folders, ROUNDS) if folders else {}
     bounds = limits(definition, ended.reference)
-    files = Files(sweep.folder)
-    write_json(files.trials, trials(ended))
     choice, refused = None, None
     try:
-        choice = recommended(members, definition, bounds)
+        # Of all trials, not of the front alone: a constraint may be on what is no objective.
+        choice = recommended(ended.last, definition, bounds)
+        members += [] if choice.trial in members else [choice.trial]
     except SlimlineError as error:
         refused = error
+    folders = _kept(ended, team, members)
+    milliseconds = team.ask("latencies", folders, ROUNDS) if folders else {}
+    files = Files(sweep.folder)
+    write_json(files.trials, trials(ended))
     _write_front(files.front, members, ended, milliseconds, choice)
     best = None if choice is None else _best(ended, team, choice, folders)
     if best is not None:
