@@ -18,7 +18,7 @@ from typing import Any
 from slimline.tracking.journal import LOCK, NEW, OPERATIONS, STATE, at_work, journals, refused, state, taken, without_password
 from slimline.tracking.mlflow import Store, is_refusal, problem
 
-LINGER = 20.0
+LINGER = 60.0
 """Seconds without a journal after which the process ends: stages of one pipeline follow each other faster."""
 
 PAUSES = (2.0, 30.0)
