@@ -61,8 +61,8 @@ def commit(repository: Repository, message: str) -> None:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """Every file's bytes but for what no result is: compiled code, and the locks of stages."""
-    files = (f for f in sorted(folder.rglob("*")) if f.is_file() and "__pycache__" not in f.parts and f.suffix != ".lock")
+    """Every file's bytes but for what no result is: compiled code, the locks of stages, and what waits to be sent to MLflow."""
+    files = (f for f in sorted(folder.rglob("*")) if f.is_file() and not {"__pycache__", "spool"} & set(f.parts) and f.suffix != ".lock")
     return {str(f.relative_to(folder)): f.read_bytes() for f in files}
 
 

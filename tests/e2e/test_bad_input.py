@@ -85,7 +85,7 @@ def test_a_full_disk_is_told_and_leaves_nothing_half_written(workspace: Reposito
     limit = (50_000, 50_000)
     done = stage(workspace, "train_teacher", lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit), runs="http://127.0.0.1:9")
     assert done.returncode == 2, done.stderr
-    refusal = [line for line in done.stderr.splitlines() if "the stage goes on unrecorded" not in line]
+    refusal = [line for line in done.stderr.splitlines() if "the record of train_teacher" not in line]
     assert len(refusal) == 1
     assert "File too large" in refusal[0]
     assert snapshot(workspace.root) == before

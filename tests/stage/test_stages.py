@@ -26,7 +26,7 @@ from slimline.stages.evaluate import COMPARED
 
 Copy = Callable[[], Chain]
 
-UNATTACKED = {"attacks": None}
+UNATTACKED = {"attacks": None, "gates": {"size_ratio": 2.0}}
 """For evaluations of which something else is looked at: attacks take most of the time."""
 
 

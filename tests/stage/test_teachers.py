@@ -267,7 +267,7 @@ def test_a_student_that_coarse_grids_ruin_is_told_by_its_control(copy_of_chain: 
         artifacts.save(chain.paths.model("student"), manifest, network)
         chain.run("quantize", quantize={"fit": None})
         capsys.readouterr()
-        chain.run("evaluate", evaluate={"attacks": None})
+        chain.run("evaluate", evaluate={"attacks": None, "gates": {"size_ratio": 2.0}})
         control = json.loads(chain.paths.scorecard.read_text())["quantization"]["control"]
         told[case] = control["real"], control["calibrated"], capsys.readouterr().err
     for real, calibrated, said in told.values():

@@ -207,7 +207,7 @@ def test_every_length_around_a_word_every_stride_and_every_padding_give_what_flo
         geometry = xnor.Geometry(5, 4, (kernel, kernel), (stride, 1), (above, left), border)
         bits = np.repeat(xnor.pack_images(x), 2, axis=2)[:, :, ::2]  # not contiguous
         found = xnor.Convolution(xnor.pack(np.moveaxis(weight, 1, 3)), 3, geometry)(bits)
-        expected = xnor_reference.convolution(x, weight, stride=(stride, 1), padding=(above, left), border=border)
+        expected = xnor_reference.convolution(x, weight, stride=(stride, 1), padding=(above, left), border=float(border))
         assert np.array_equal(np.moveaxis(found, 3, 1), expected), geometry
 
 
