@@ -31,6 +31,23 @@ TEACHER_FIT = {
 """Dropout and shifts of up to two pixels, as in the paper; its constraint on weights is left out."""
 STUDENT_FIT = {"epochs": 25, "batch_size": 250, "optimizer": {"name": "sgd", "lr": 0.05}, "schedule": {"name": "one_cycle", "warm_up": 0.1}}
 """No regularization and no shifts, as in the paper; alone and distilled alike."""
+LONG_TEACHER_FIT = {
+    "epochs": 80,
+    "batch_size": 250,
+    "precision": "bf16",
+    "optimizer": {"name": "adamw", "lr": 0.002},
+    "schedule": {"name": "one_cycle", "warm_up": 0.1},
+    "weight_decay": 0.01,
+    "augment": [{"name": "shift", "pixels": 2}],
+}
+LONG_STUDENT_FIT = {
+    "epochs": 40,
+    "batch_size": 250,
+    "precision": "bf16",
+    "optimizer": {"name": "adamw", "lr": 0.002},
+    "schedule": {"name": "one_cycle", "warm_up": 0.1},
+}
+"""A second try: one teacher, from seed 0, and every seed's students, all trained longer and by another optimizer."""
 LOSS = {"name": "soft_hard", "temperature": 20.0, "alpha": 1.0}
 """Soft targets alone, at the paper's temperature."""
 WITHOUT = "3"
@@ -54,6 +71,11 @@ def measure(archive: Path, home: Path, seeds: int, epochs: int | None) -> None:
                 without = [WITHOUT] if name.endswith("_without") else []
                 student = lab.trained(name, seed, STUDENT, shortened(STUDENT_FIT, epochs), *taught, without)
                 lab.measured(name, seed, student, unseen(lab, student) if without else None)
+    teacher = lab.trained("teacher", 0, TEACHER, shortened(LONG_TEACHER_FIT, epochs))
+    lab.measured("long_teacher", 0, teacher)
+    for seed in range(seeds):
+        for name, taught in {"alone": (None, None), "distilled": (teacher, LOSS)}.items():
+            lab.measured(f"long_{name}", seed, lab.trained(name, seed, STUDENT, shortened(LONG_STUDENT_FIT, epochs), *taught))
 
 
 def unseen(lab: Lab, network: Network) -> dict[str, Any]:

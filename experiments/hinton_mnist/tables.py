@@ -16,6 +16,8 @@ CONFIDENCE = 0.95
 PAPER = {"teacher": 67, "alone": 146, "distilled": 74}
 UNSEEN = {"distilled_without": "distilled, T = 20", "alone_without": "alone"}
 LABELS = {"teacher": "teacher 2×1200, dropout, shifts", "alone": "student 2×800 alone", "distilled": "student 2×800 distilled, T = 20"}
+RECIPES = {"": "", "long_": ", trained longer"}
+"""What stands before a name in the record, and behind it in the table."""
 
 
 def renewed() -> str:
@@ -23,27 +25,32 @@ def renewed() -> str:
     values = json.loads((HERE / "results.json").read_text())
     records = by_name(values)
     images = values["sessions"][-1]["images"]["test"]
-    rows = []
-    for name, label in LABELS.items():
-        of = records[name]
-        errors = np.array([record["errors"] for record in of.values()])
-        deviation = f" ± {errors.std(ddof=1):.1f}" if len(errors) > 1 else ""
-        row = [label, str(PAPER[name]), f"{errors.mean():.1f}{deviation}", ", ".join(map(str, errors))]
-        validated = np.mean([record["validation_accuracy"] for record in of.values()])
-        row += [f"{errors.mean() / images:.2%}", f"{validated:.2%}", f"{next(iter(of.values()))['parameters']:,}"]
-        rows.append(row)
+    rows = [row(records[recipe + name], images, PAPER[name], label + behind) for recipe, behind in RECIPES.items() for name, label in LABELS.items()]
     header = ["network", "paper's errors", "our errors, mean ± sd", "each seed", "test error", "validation accuracy", "parameters"]
-    pairs = [(records["distilled"][seed], records["alone"][seed]) for seed in records["distilled"]]
+    compared = [against(records[f"{recipe}distilled"], records[f"{recipe}alone"], images, behind) for recipe, behind in RECIPES.items()]
+    parts = [markdown(header, rows), *compared, unseen(records), made(values)]
+    return between((HERE / "README.md").read_text(), BEGIN, END, "\n\n".join(parts))
+
+
+def row(of: Mapping[int, Mapping[str, Any]], images: int, paper: int, label: str) -> list[str]:
+    errors = np.array([record["errors"] for record in of.values()])
+    deviation = f" ± {errors.std(ddof=1):.1f}" if len(errors) > 1 else ""
+    validated = np.mean([record["validation_accuracy"] for record in of.values()])
+    parameters = next(iter(of.values()))["parameters"]
+    found = [f"{errors.mean():.1f}{deviation}", ", ".join(map(str, errors)), f"{errors.mean() / images:.2%}", f"{validated:.2%}", f"{parameters:,}"]
+    return [label, str(paper), *found]
+
+
+def against(distilled: Mapping[int, Mapping[str, Any]], alone: Mapping[int, Mapping[str, Any]], images: int, behind: str) -> str:
+    pairs = [(distilled[seed], alone[seed]) for seed in distilled]
     whole = pooled(pairs, images, CONFIDENCE)
-    said = (
-        f"Distilled against alone, paired over {len(pairs)} seeds × {images:,} test images: {whole.difference * 100:+.2f} points of accuracy "
+    return (
+        f"Distilled against alone{behind}, paired over {len(pairs)} seeds × {images:,} test images: {whole.difference * 100:+.2f} points of accuracy "
         f"({CONFIDENCE:.0%} interval {whole.low * 100:+.2f} to {whole.high * 100:+.2f}); right where the other is wrong: {whole.only_first} "
         f"against {whole.only_second} images; exact McNemar p = {whole.p_value:.2g}. Each seed by itself: "
         + ", ".join(f"p = {pooled([pair], images, CONFIDENCE).p_value:.2g}" for pair in pairs)
         + "."
     )
-    parts = [markdown(header, rows), said, unseen(records), made(values)]
-    return between((HERE / "README.md").read_text(), BEGIN, END, "\n\n".join(parts))
 
 
 def unseen(records: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> str:
