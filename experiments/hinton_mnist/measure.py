@@ -1,6 +1,6 @@
 """The first experiment of "Distilling the Knowledge in a Neural Network"; the question and the answers stand in README.md.
 
-    python -m experiments.hinton_mnist.measure --data ARCHIVE    # environment active; under an hour on one free core
+    python -m experiments.hinton_mnist.measure --data ARCHIVE    # environment active; an hour on one free core
     python -m experiments.hinton_mnist.measure record            # the table of README.md, from results.json
 
 ARCHIVE is MNIST's PNG files as experiments/mnist describes them. What results.json has is not measured again, and a training that was
