@@ -28,6 +28,10 @@ class Level:
         return "interval" if self.confidence is None else f"{100 * self.confidence:g}\u202f% interval"
 
 
+TOLD = 6
+"""Images: 2 × 0.5⁶ is below 5 %, 2 × 0.5⁵ is not."""
+
+
 def batch(key: str) -> str:
     """`batch_64` as `batch 64`."""
     return key.replace("_", " ")
@@ -193,9 +197,12 @@ def unhelpful(scorecard: Numbers) -> str | None:
 
 
 def ruined(scorecard: Numbers) -> str | None:
-    """One line where training on the grid made the quantized network worse on validation images than calibration alone."""
+    """One line where training on the grid made the quantized network worse on validation images than calibration alone.
+
+    Of fewer images lost than `TOLD` not even a paired test without any won back would tell (exact McNemar, 5 %).
+    """
     found = scorecard.get("quantization")
-    if found is None or found["trained"] >= found["calibrated"]:
+    if found is None or round((found["calibrated"] - found["trained"]) * found["validation"]) < TOLD:
         return None
     images = found["validation"]
     under, advice = (
