@@ -31,22 +31,14 @@ TEACHER_FIT = {
 """Dropout and shifts of up to two pixels, as in the paper; its constraint on weights is left out."""
 STUDENT_FIT = {"epochs": 25, "batch_size": 250, "optimizer": {"name": "sgd", "lr": 0.05}, "schedule": {"name": "one_cycle", "warm_up": 0.1}}
 """No regularization and no shifts, as in the paper; alone and distilled alike."""
-LONG_TEACHER_FIT = {
-    "epochs": 80,
-    "batch_size": 250,
-    "precision": "bf16",
-    "optimizer": {"name": "adamw", "lr": 0.002},
-    "schedule": {"name": "one_cycle", "warm_up": 0.1},
-    "weight_decay": 0.01,
-    "augment": [{"name": "shift", "pixels": 2}],
-}
-LONG_STUDENT_FIT = {
+LONG_STUDENT_FIT: dict[str, Any] = {
     "epochs": 40,
     "batch_size": 250,
     "precision": "bf16",
     "optimizer": {"name": "adamw", "lr": 0.002},
     "schedule": {"name": "one_cycle", "warm_up": 0.1},
 }
+LONG_TEACHER_FIT = {**LONG_STUDENT_FIT, "epochs": 80, "weight_decay": 0.01, "augment": TEACHER_FIT["augment"]}
 """A second try: one teacher, from seed 0, and every seed's students, all trained longer and by another optimizer."""
 LOSS = {"name": "soft_hard", "temperature": 20.0, "alpha": 1.0}
 """Soft targets alone, at the paper's temperature."""
