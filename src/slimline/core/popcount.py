@@ -32,6 +32,11 @@ COLUMNS = 16
 """Columns of a panel."""
 
 
+CACHE_LINE = 64
+AHEAD = 4096
+"""Bytes of weights that are asked for before they are needed: a network's other layers have pushed them out of the near caches."""
+
+
 def features() -> frozenset[str]:
     """What numba compiles for on this processor: its own features, or those that `NUMBA_CPU_FEATURES` names."""
     settings = vars(numba.config)
@@ -125,6 +130,10 @@ def tile(rows, lanes, *, bits):
         base, row_offsets, segments, step, words, panel, table, table_offsets, out, out_offsets, planes = arguments
         ones = cgutils.get_or_insert_function(builder.module, ir.FunctionType(wide, [wide]), f"llvm.ctpop.v{lanes}i64")
 
+        prefetch = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [_INT8.as_pointer(), _INT32, _INT32, _INT32]), "llvm.prefetch.p0i8"
+        )
+
         def address(base, offsets, row):
             return builder.add(base, _loaded(builder, builder.add(offsets, number(8 * row)), _INT64))
 
@@ -143,6 +152,9 @@ def tile(rows, lanes, *, bits):
                 here = builder.load(column_words)
                 columns = [_loaded(builder, builder.add(here, number(8 * lanes * place)), wide) for place in range(vectors)]
                 builder.store(builder.add(here, number(8 * COLUMNS)), column_words)
+                for line in range(0, 8 * COLUMNS, CACHE_LINE):
+                    ahead = _at(builder, builder.add(here, number(AHEAD + line)), _INT8)
+                    builder.call(prefetch, [ahead, *[ir.Constant(_INT32, value) for value in (0, 3, 1)]])
                 for line, row in zip(lines, counts, strict=True):
                     shared = _loaded(builder, builder.add(line, builder.shl(word.index, number(3))), _INT64)
                     for column, count in zip(columns, row, strict=True):
@@ -208,6 +220,25 @@ def word_of(kind, *, checked):
     return run
 
 
+@no_type_check
+def plane_of():
+    """The code that takes one bit of each of the 64 octets at an address: its plane counts from the highest bit, 0."""
+
+    def generate(context, builder, signature, arguments):
+        source, plane = arguments
+        wide = ir.VectorType(_INT8, WORD)
+        shift = _everywhere(builder, builder.trunc(plane, _INT8), WORD)
+        highest = builder.shl(_loaded(builder, source, wide, align=1), shift)
+        return builder.bitcast(builder.icmp_signed("<", highest, ir.Constant(wide, None)), _INT64)
+
+    @intrinsic
+    def run(typing, source, plane):
+        return types.uint64(types.int64, types.int64), generate
+
+    return run
+
+
+_plane = plane_of()
 _integers, _integers_of_one = tile(ROWS, LANES, bits=False), tile(1, LANES, bits=False)
 _bits, _bits_of_one = tile(ROWS, LANES, bits=True), tile(1, LANES, bits=True)
 _any_float, _plain_float, _plain_int8 = word_of(_FLOAT, checked=False), word_of(_FLOAT, checked=True), word_of(_INT8, checked=True)
@@ -319,24 +350,18 @@ def pack_planes(x, out, first, last):
 @compiled
 @no_type_check
 def pack_pixels(x, out):
-    """Numbers u / 255 of lines [line, number], float32, as the bits of u [line, plane, word], the highest plane first; whether all were such.
-
-    `out` must be zeros.
-    """
-    last = WORD // 8 - 1
-    pixels = np.empty(x.shape[1], np.uint64)
+    """Numbers u / 255 of lines [line, number], float32, as the bits of u [line, plane, word], the highest plane first; whether all were such."""
+    pixels = np.zeros(out.shape[2] * WORD, np.uint8)
     exact = True
     for line in range(x.shape[0]):
         for place in range(x.shape[1]):
             value = x[line, place]
-            pixel = np.float32(min(max(np.rint(value * np.float32(255)), np.float32(0)), np.float32(255)))
+            pixel = np.rint(min(max(value, np.float32(0)), np.float32(1)) * np.float32(255))
             exact &= pixel / np.float32(255) == value
-            pixels[place] = np.uint64(pixel)
+            pixels[place] = np.uint8(pixel)
         for plane in range(out.shape[1]):
-            shift = np.uint64(last - plane)
-            for place in range(x.shape[1]):
-                bit = (pixels[place] >> shift) & np.uint64(1)
-                out[line, plane, place // WORD] |= bit << np.uint64(place % WORD)
+            for word in range(out.shape[2]):
+                out[line, plane, word] = _plane(pixels.ctypes.data + word * WORD, plane)
     return exact
 
 

@@ -98,7 +98,7 @@ def pack_images(x: Float[np.ndarray, "images channels height width"], *, threads
 
 def pack_pixels(x: Float[np.ndarray, "images numbers"]) -> UInt64[np.ndarray, "images 8 words"] | None:
     """The bits of u, the highest plane first, for numbers that are u / 255 in 32 bits, u in 0 … 255; None where one is another number."""
-    out = np.zeros((len(x), PIXEL_BITS, words_of(x.shape[1])), np.uint64)
+    out = np.empty((len(x), PIXEL_BITS, words_of(x.shape[1])), np.uint64)
     return out if x.dtype == np.float32 and popcount.pack_pixels(np.ascontiguousarray(x), out) else None
 
 
