@@ -5,7 +5,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import fx, nn
 
 import tiny
 from slimline.artifacts import save
@@ -13,7 +13,7 @@ from slimline.core.cost import measure
 from slimline.core.integers import _Codes, _Integers, check_sums, integer_reference
 from slimline.core.masked import Mask, copy_masked
 from slimline.core.normalize import Normalize
-from slimline.core.quantized import QuantizedConv2d, quantized_layers
+from slimline.core.quantized import QuantizedConv2d, point_of, quantized_layers, settled, weight_codes
 from slimline.errors import SlimlineError
 from slimline.export.parity import parities, parity, ways
 from slimline.export.runtime import OnnxModel
@@ -44,6 +44,31 @@ def test_integers_compute_what_was_trained(name, bits, images) -> None:
 def test_integers_with_zero_points_on_both_sides_compute_what_was_trained(images) -> None:
     _, network = on_grids("resnet", 8, images, weights=Choice(8, symmetric=False, per_channel=True))
     assert torch.allclose(integer_reference(network)(images), network(images), atol=0.02)
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_scales_are_settled_where_no_sum_falls_between_two_codes_and_weights_keep_their_codes(per_channel, images) -> None:
+    _, network = on_grids("mobilenet", 2, images, weights=Choice(2, per_channel=per_channel))
+    name, layer = list(quantized_layers(network).items())[2]  # the first that sees one pixel at a time
+    behind = network.get_submodule(f"quantizers.{layer_behind(network, name)}")
+    layer.grid.scale = torch.full_like(layer.grid.scale, 1.5) * behind.scale / point_of(network, layer).scale  # odd sums lie on a half
+    layer.weight.data = layer.grid.decode(torch.randint_like(layer.weight, -1, 2))
+    codes = {name: weight_codes(layer).clone() for name, layer in quantized_layers(network).items()}
+    settled(network)
+    assert all(torch.equal(weight_codes(layer), codes[name]) for name, layer in quantized_layers(network).items())
+    ratio = (layer.bias_step.double() / behind.scale.double()) / 1.5
+    assert ((ratio - 1).abs() > 2**-15).all()
+    assert ((ratio - 1).abs() < 2**-10).all()
+    step = float(network(images).detach().abs().max()) / 255
+    assert torch.allclose(integer_reference(network)(images), network(images), atol=step / 1000)
+
+
+def layer_behind(network: fx.GraphModule, layer: str) -> str:
+    """The name of the grid behind a layer and its activation."""
+    node = next(node for node in network.graph.nodes if node.target == layer)
+    while not str(node.target).startswith("quantizers."):
+        node = next(iter(node.users))
+    return str(node.target).removeprefix("quantizers.")
 
 
 def test_what_a_mask_takes_has_no_say_in_integers_nor_in_what_is_counted(images) -> None:

@@ -21,6 +21,7 @@ from slimline.core.binary import BinaryConv2d, BinaryLinear, binary_layers, pack
 from slimline.core.grids import CodebookGrid, Grid, IntegerGrid, Record, of_kind
 from slimline.core.masked import MaskedConv2d, MaskedLinear, held
 from slimline.core.normalize import Normalize
+from slimline.core.ties import apart
 from slimline.errors import SlimlineError
 
 LARGEST_BIAS = 2**31
@@ -79,6 +80,10 @@ QUANTIZED: Mapping[type[nn.Module], type[nn.Module]] = {
 
 INERT = (nn.Identity, nn.Dropout, nn.Dropout2d)
 """Modules that give in eval mode what they are given."""
+
+
+CLIPPING = (nn.ReLU, nn.ReLU6, nn.Hardtanh)
+"""Modules that leave a number as it is or put a bound in its place."""
 
 
 SHAPE_MODULES = (nn.Flatten, nn.MaxPool2d)
@@ -249,7 +254,38 @@ def settled(graph: nn.Module) -> nn.Module:
         if isinstance(module, Grid):
             module.settle()
     set_bias_steps(graph)
+    if isinstance(graph, fx.GraphModule):
+        _keep_sums_apart(graph)
     return graph
+
+
+@torch.no_grad()
+def _keep_sums_apart(graph: fx.GraphModule) -> None:
+    """Move scales of weights by a hair where sums fall between two codes of the grid behind the layer (`core.ties`); codes stay."""
+    modules = dict(graph.named_modules())
+    for node in graph.graph.nodes:
+        layer = modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(layer, QuantizedConv2d | QuantizedLinear) or layer.bias_step is None:
+            continue
+        point = _next_grid(node, modules)
+        if not isinstance(point, IntegerGrid):
+            continue
+        assert isinstance(layer.grid, IntegerGrid)
+        codes, ratio = weight_codes(layer), layer.bias_step.double() / point.scale.double()
+        factor = apart(ratio if layer.grid.scale.ndim else ratio[:1], int(point.zero_point), point.low, point.high)
+        layer.grid.scale = (layer.grid.scale.double() * factor.view_as(layer.grid.scale)).to(layer.grid.scale)
+        layer.weight.copy_(layer.grid.decode(codes))
+    set_bias_steps(graph)
+
+
+def _next_grid(node: fx.Node, modules: Mapping[str, nn.Module]) -> nn.Module | None:
+    """What rounds the numbers of `node`, with nothing but a clipping in between."""
+    while len(node.users) == 1:
+        node = next(iter(node.users))
+        module = modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(module, CLIPPING):
+            return module
+    return None
 
 
 def set_bias_steps(graph: nn.Module) -> None:
