@@ -1,7 +1,6 @@
 """Recording runs: in a real MLflow store, and where there is none."""
 
 import getpass
-import json
 import shutil
 import sqlite3
 import subprocess
@@ -9,25 +8,22 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import numpy as np
-import onnx
 import psutil
 import pytest
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-from onnx import TensorProto, helper, numpy_helper
 
+from recording import Open, network, recording
 from slimline.errors import SlimlineError
 from slimline.tracking import flattened
 from slimline.tracking.journal import LOCK, Journal, Opening, delivered, journals, link, md5, resolved_uri
 from slimline.tracking.lineage import Archive
 from slimline.tracking.memory import MemoryTracker
-from slimline.tracking.mlflow import Store
 from slimline.tracking.registry import Registry
 from slimline.tracking.sender import serve
 
@@ -71,9 +67,6 @@ def test_a_relative_store_lies_in_the_repository(uri, resolved, monkeypatch) -> 
     assert resolved_uri(uri, Path("/repo")) == "sqlite:////repo/other.db"
 
 
-Open = Callable[..., Journal]
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("store")
@@ -81,28 +74,8 @@ def root(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def start(root) -> Iterator[Open]:
-    """Journals as stages write them. They are sent by a thread here, which saves the seconds that another process needs to import MLflow."""
-    spool = root / "spool"
-    spool.mkdir()
-    Store(f"sqlite:///{root / 'mlflow.db'}", "tests")  # which takes longer than anybody waits, on a machine that has other work
-
-    def sending() -> None:
-        with suppress(FileNotFoundError):  # the spool's end
-            while spool.exists():
-                serve(spool)
-
-    thread = threading.Thread(target=sending)
-    thread.start()
-
-    def start(stage: str, execution: str, **changes: Any) -> Journal:
-        known = {"fingerprint": f"{stage} of {execution}", "commit": "abc123", "workspace": "here"} | changes
-        return Journal(
-            spool, Opening(f"sqlite:///{root / 'mlflow.db'}", "tests", stage=stage, execution=execution, **known), largest_artifact=1_000_000
-        )
-
-    yield start
-    shutil.rmtree(spool.rename(root / "over"), ignore_errors=True)
-    thread.join()
+    with recording(root) as start:
+        yield start
 
 
 @pytest.fixture
@@ -276,18 +249,6 @@ CHAIN = {
 """What each stage reads, and what it makes."""
 
 
-def network(path: Path, favourite: int) -> None:
-    """An ONNX file of three classes which takes pixel `favourite` of three for the likeliest."""
-    weight = numpy_helper.from_array(10 * np.roll(np.eye(3, dtype=np.float32), favourite, 0), "weight")
-    nodes = [helper.make_node("Flatten", ["images"], ["flat"]), helper.make_node("MatMul", ["flat", "weight"], ["logits"])]
-    images = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["batch", 1, 1, 3])
-    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 3])
-    graph = helper.make_graph(nodes, "tiny", [images], [logits], [weight])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    helper.set_model_props(model, {"classes": json.dumps(["cat", "dog", "fish"])})
-    onnx.save(model, path)
-
-
 @pytest.fixture
 def chain(start, root, tmp_path) -> Callable[[str], str]:
     """Record a whole execution; the quantized model's fingerprint comes back."""
@@ -319,7 +280,11 @@ def test_the_chain_is_found_from_a_run_an_md5_a_fingerprint_and_an_alias_which_o
     mlflow.set_tracking_uri(uri)
     fingerprints = [chain(execution) for execution in ("ninth", "tenth one")]
     archive, registry = Archive(uri, "tiny"), Registry(uri, "tests", "tiny")
-    first, second = (registry.register(fingerprint, "quantized", "md5", {"accuracy": 1.0}, "a test") for fingerprint in fingerprints)
+    files = [tmp_path / "ninth.onnx", tmp_path / "tenth one.onnx"]
+    first, second = (
+        registry.register(fingerprint, "quantized", file, file, {"accuracy": 1.0}, "a test")
+        for fingerprint, file in zip(fingerprints, files, strict=True)
+    )
     assert [registry.holder(alias) and registry.holder(alias).version for alias in ("challenger", "champion")] == [second.version, None]
     registry.promote(first, "the first")
     registry.promote(second, "better")
@@ -327,7 +292,9 @@ def test_the_chain_is_found_from_a_run_an_md5_a_fingerprint_and_an_alias_which_o
     registry.rollback("worse after all")
     assert [registry.holder(alias) and registry.holder(alias).version for alias in ("champion", "previous")] == [first.version, second.version]
     with pytest.raises(SlimlineError, match="no run at"):
-        registry.register("unknown", "quantized", "md5", {}, "a test")
+        registry.register("unknown", "quantized", files[0], files[0], {}, "a test")
+    with pytest.raises(SlimlineError, match=r"tenth one\.onnx is not the file that run \w+ logged"):
+        registry.register(fingerprints[0], "quantized", files[0], files[1], {}, "a test")
 
     quantized = runs("ninth")[-1]
     starts = {

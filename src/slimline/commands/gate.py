@@ -4,11 +4,12 @@ import argparse
 import json
 import sys
 
-from slimline.commands.command import Commands, read
+from slimline.commands.command import Commands
 from slimline.errors import SlimlineError
 from slimline.params.evaluate import Evaluate, Gates
 from slimline.params.file import load
 from slimline.paths import Paths
+from slimline.runtime.results import read
 
 FAILED = 1
 """Exit code where a gate does not pass."""

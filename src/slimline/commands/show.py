@@ -3,7 +3,7 @@
 import argparse
 from typing import Any
 
-from slimline.commands.command import Commands, read
+from slimline.commands.command import Commands
 from slimline.errors import SlimlineError
 from slimline.files import write_json, write_text
 from slimline.params.evaluate import Evaluate
@@ -11,6 +11,7 @@ from slimline.params.file import Params, load
 from slimline.params.tracking import Tracking
 from slimline.paths import Paths
 from slimline.report.record import made, renewed, results, rows
+from slimline.runtime.results import read
 
 
 def declare(commands: Commands) -> None:

@@ -7,12 +7,10 @@ from typing import Any
 
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_GIT_COMMIT
 
-from slimline.errors import SlimlineError
 from slimline.tracking.journal import without_password
-from slimline.tracking.mlflow import ENDED, FINGERPRINT_TAG, INPUT_TAG, MD5_TAG, OUTPUT_TAG, PIPELINE, STAGE_TAG, SUPERSEDED_TAG, problem
+from slimline.tracking.mlflow import ENDED, FINGERPRINT_TAG, INPUT_TAG, MD5_TAG, OUTPUT_TAG, PIPELINE, STAGE_TAG, SUPERSEDED_TAG, asked, client_of
 
 ROLES = {
     "prepare": "data",
@@ -68,11 +66,9 @@ class Archive:
 
     def __init__(self, uri: str, model: str) -> None:
         self.uri, self.model = without_password(uri), model
-        self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        try:
+        self.client = client_of(uri)
+        with asked(self.uri):
             self.experiments = [one.experiment_id for one in self.client.search_experiments()]
-        except Exception as error:  # any store, any driver, any network
-            raise SlimlineError(f"MLflow at {self.uri} {problem(error)}") from error
 
     def _search(self, *conditions: str) -> list[Run]:
         """The newest runs of which `conditions` hold; those that no other superseded come first."""

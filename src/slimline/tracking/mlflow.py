@@ -10,6 +10,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,6 +21,7 @@ from slimline.tracking.journal import SQLITE, without_password
 # Set before MLflow is imported: a server that does not answer is given up on in seconds, not minutes.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # on standard error, where a command's one line is to stand
 
 import mlflow
 from mlflow.db import upgrade
@@ -29,6 +31,8 @@ from mlflow.models import Model
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from requests import RequestException
+from sqlalchemy.exc import SQLAlchemyError
 
 EXECUTION_TAG = "slimline.execution"
 STAGE_TAG = "slimline.stage"
@@ -90,6 +94,34 @@ def problem(error: Exception) -> str:
     """What is wrong with a store, and what to do, in words that follow its address."""
     text = " ".join(str(error).split())
     return next((words for pattern, words in PROBLEMS if re.search(pattern, text, re.IGNORECASE)), f"failed ({text[:200]})")
+
+
+@contextmanager
+def asked(uri: str) -> Iterator[None]:
+    """Turn whatever a store, its driver or the network fail with in the block into one line.
+
+    Args:
+        uri: as it may be shown.
+
+    Raises:
+        SlimlineError: with what is wrong and what to do.
+    """
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, ImportError, RequestException) as error:
+        raise SlimlineError(f"MLflow at {uri} {problem(error)}") from error
+
+
+def client_of(uri: str) -> MlflowClient:
+    """Runs and registry of the store at `uri`, to be asked; asking makes none.
+
+    Raises:
+        SlimlineError: it is no address, or of a database that is not there.
+    """
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+        raise SlimlineError(f"MLflow at {uri} is not there yet; the first stage makes it, or mend tracking.uri")
+    with asked(without_password(uri)):
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
 def is_refusal(error: Exception) -> bool:
@@ -295,8 +327,8 @@ def last_seconds(uri: str, experiment: str, stages: Iterable[str]) -> dict[str, 
     """
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
         return {}  # asking would make it
-    try:
-        client = MlflowClient(tracking_uri=uri)
+    client = client_of(uri)
+    with asked(without_password(uri)):
         found = client.get_experiment_by_name(experiment)
         if found is None:
             return {}
@@ -307,10 +339,6 @@ def last_seconds(uri: str, experiment: str, stages: Iterable[str]) -> dict[str, 
             for run in client.search_runs([found.experiment_id], query, ViewType.ACTIVE_ONLY, order_by=newest, max_results=1):
                 seconds[stage] = (run.info.end_time - run.info.start_time) / 1000
         return seconds
-    except Exception as error:  # any store, any driver, any network
-        raise SlimlineError(
-            f"MLflow at {without_password(uri)} does not answer ({' '.join(str(error).split())[:200]}); start it, or mend tracking.uri"
-        ) from error
 
 
 def _make(database: Path) -> None:
