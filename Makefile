@@ -41,8 +41,8 @@ lint: setup ## format, lint, types, import floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-ui: setup ## MLflow's pages on http://127.0.0.1:5000
-	$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///mlflow.db} --host 127.0.0.1 --port 5000
+ui: setup ## MLflow's pages, on this experiment: http://127.0.0.1:5000
+	@$(BIN)/slimline ui
 
 clean: ## remove the environment, caches and what the pipeline made; data/raw and the runs in mlflow.db stay
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .grimp_cache src/*.egg-info dvc_plots

@@ -11,6 +11,7 @@ COMMANDS = (
     "trace",
     "register",
     "doctor",
+    "ui",
     "show",
     "gate",
     "compare",

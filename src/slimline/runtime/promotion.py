@@ -62,7 +62,8 @@ def register(paths: Paths, *, why: str, again: bool = False) -> Decision:
     Raises:
         SlimlineError: nothing to register, or a store that fails.
     """
-    from slimline.tracking.registry import CHAMPION, asked
+    from slimline.tracking.mlflow import asked
+    from slimline.tracking.registry import CHAMPION
 
     card = _scorecard(paths)
     made = _evaluated(paths)
@@ -87,7 +88,7 @@ def rollback(paths: Paths, *, why: str) -> tuple[Decision, int]:
     Raises:
         SlimlineError: one of them is not there, or the store fails.
     """
-    from slimline.tracking.registry import asked
+    from slimline.tracking.mlflow import asked
 
     registry = registry_of(paths)
     with asked(registry.uri):

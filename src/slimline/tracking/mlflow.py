@@ -30,9 +30,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
-from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME
+from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 from requests import RequestException
 from sqlalchemy.exc import SQLAlchemyError
+
+from slimline.tracking.pages import EXPERIMENT, PIPELINE, conclude, description
 
 EXECUTION_TAG = "slimline.execution"
 STAGE_TAG = "slimline.stage"
@@ -47,12 +49,14 @@ RUN_TAG = "slimline.run."
 INPUT_TAG, OUTPUT_TAG, MD5_TAG = "input.", "output.", "md5."
 """Of a stage's run: before a path, its md5; before the md5 of a file that it made or used, its path."""
 
-PIPELINE = "pipeline"
 EPOCHS = "train/loss"
 """The metric that tells which epochs a run knows."""
 
 SQL = (SQLITE, "postgresql", "mysql", "mssql")
 """How the addresses of databases begin."""
+
+KIND = {"mlflow.experimentKind": "custom_model_development"}
+"""Tag of the experiment: else MLflow's page asks what it is, and may show traces of language models first."""
 
 ENDED = "attributes.status = 'FINISHED'"
 LONGEST_TAG, LONGEST_DIGEST = 8000, 36
@@ -152,7 +156,7 @@ class Store:
         found = self.client.get_experiment_by_name(experiment)
         # A local database is given a folder beside it; a server has its own idea of where artifacts go.
         location = (database.parent / "mlartifacts").as_uri() if database else None
-        self.experiment = found.experiment_id if found else self.client.create_experiment(experiment, artifact_location=location)
+        self.experiment = found.experiment_id if found else self._new(experiment, location)
         self._monitors: dict[str, SystemMetricsMonitor] = {}
         self._operations: dict[str, Callable[[Sequence[Mapping[str, Any]], Path, dict[str, Any]], None]] = {
             "open": self._open,
@@ -166,6 +170,10 @@ class Store:
             "finish": self._finish,
             "link": self._link,
         }
+
+    def _new(self, experiment: str, location: str | None) -> str:
+        tags = {MLFLOW_RUN_NOTE: EXPERIMENT, **KIND}
+        return str(self.client.create_experiment(experiment, artifact_location=location, tags=tags))
 
     def send(self, operation: str, entries: Sequence[Mapping[str, Any]], journal: Path, state: dict[str, Any], *, live: bool) -> None:
         """Tell MLflow several entries of one operation.
@@ -222,7 +230,8 @@ class Store:
 
     def _create(self, name: str, tags: dict[str, str], start: int) -> str:
         tags = {name: value[:LONGEST_TAG] for name, value in tags.items()}
-        run = self.client.create_run(self.experiment, start, {MLFLOW_RUN_NAME: name, "slimline.mlflow": mlflow.__version__, **tags}, name)
+        own = {MLFLOW_RUN_NAME: name, MLFLOW_RUN_NOTE: description(tags[STAGE_TAG]), "slimline.mlflow": mlflow.__version__}
+        run = self.client.create_run(self.experiment, start, own | tags, name)
         return str(run.info.run_id)
 
     def _log(
@@ -295,6 +304,15 @@ class Store:
         self.client.set_terminated(state["run"], told["status"], told["time"])
         if told["last"] or told["status"] != "FINISHED":
             self.client.set_terminated(state["parent"], told["status"], told["time"])
+        if told["last"] and told["status"] == "FINISHED":
+            self._conclude(state["parent"])
+
+    def _conclude(self, pipeline: str) -> None:
+        """The pipeline's run has all of its stages, as far as they are known: what it shows of them is told."""
+        parent = self.client.get_run(pipeline)
+        runs = {name.removeprefix(RUN_TAG): self.client.get_run(run) for name, run in parent.data.tags.items() if name.startswith(RUN_TAG)}
+        params, metrics = conclude(self.client, parent, runs)
+        self._log(pipeline, params={one.key: one.value for one in params}, metrics=metrics)
 
     def _link(self, entries: Sequence[Mapping[str, Any]], _journal: Path, _state: dict[str, Any]) -> None:
         for told in entries:
@@ -306,6 +324,9 @@ class Store:
                     self._log(run.info.run_id, tags=named | {f"{MD5_TAG}{md5}": path for path, md5 in one["outputs"].items()})
                 for parent in parents if found else []:
                     self.client.set_tag(parent.info.run_id, f"{RUN_TAG}{one['stage']}", found[0].info.run_id)
+            for parent in parents:
+                if parent.info.status == "FINISHED":
+                    self._conclude(parent.info.run_id)
 
 
 def _name(name: str) -> str:
@@ -317,6 +338,20 @@ def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """`values`, as many at a time as MLflow takes."""
     for first in range(0, len(values), TOGETHER):
         yield values[first : first + TOGETHER]
+
+
+def experiment_of(uri: str, name: str) -> str:
+    """MLflow's number of the experiment `name`.
+
+    Raises:
+        SlimlineError: the store does not answer, or has no such experiment.
+    """
+    client = client_of(uri)
+    with asked(without_password(uri)):
+        found = client.get_experiment_by_name(name)
+    if found is None:
+        raise SlimlineError(f"MLflow at {without_password(uri)} has no experiment {name}; run make repro first, or mend tracking.experiment")
+    return str(found.experiment_id)
 
 
 def last_seconds(uri: str, experiment: str, stages: Iterable[str]) -> dict[str, float]:

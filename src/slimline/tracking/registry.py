@@ -17,7 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from slimline.errors import SlimlineError
 from slimline.tracking.journal import md5, without_password
-from slimline.tracking.mlflow import ENDED, FINGERPRINT_TAG, MD5_TAG, STAGE_TAG, asked, client_of, search
+from slimline.tracking.mlflow import ENDED, FINGERPRINT_TAG, MD5_TAG, STAGE_TAG, client_of, experiment_of, search
 
 CHALLENGER, CHAMPION, PREVIOUS = "challenger", "champion", "previous"
 MOVE_TAG = "slimline.move."
@@ -39,11 +39,7 @@ class Registry:
     def __init__(self, uri: str, experiment: str, name: str) -> None:
         self.address, self.uri, self.name = uri, without_password(uri), name
         self.client = client_of(uri)
-        with asked(self.uri):
-            found = self.client.get_experiment_by_name(experiment)
-        if found is None:
-            raise SlimlineError(f"MLflow at {self.uri} has no experiment {experiment}; run make repro first, or mend tracking.experiment")
-        self.experiment = found.experiment_id
+        self.experiment = experiment_of(uri, experiment)
 
     def register(self, fingerprint: str, logged: str, shipped: Path, network: Path, card: Mapping[str, Any], why: str) -> ModelVersion:
         """A version of the model `logged` by the stage's run with `fingerprint`; one that is registered is not doubled.
