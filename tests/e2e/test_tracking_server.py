@@ -1,5 +1,10 @@
-"""The whole pipeline recorded by a real MLflow server on PostgreSQL: lost on the way, run by two processes, forced, restored, examined."""
+"""A real MLflow server on PostgreSQL, lost in the middle of a training of two processes: nothing is missing, and nothing is double.
 
+The pipeline is a real one, run by `dvc repro` and by the script that surrounds every stage; its stages themselves do next to nothing
+(`test_recorded_runs` has the true ones).
+"""
+
+import json
 import sys
 import time
 from collections.abc import Iterator
@@ -8,20 +13,56 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from chain import TINY
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-from repository import Repository, clone, commit
+from repository import Repository, commit
 
 from runs import counted, runs_of, standing
 from servers import PATIENCE, postgresql, started
-from slimline.paths import STAGES, Paths
+from slimline.paths import Paths
 from slimline.runtime.launch import free_port
+from slimline.runtime.trace import SHIPPED
 from slimline.tracking.mlflow import PIPELINE, RUN_TAG, SUPERSEDED_TAG
 
 pytestmark = pytest.mark.slow
 
-ONE, TWO = "hardware: {threads: 2}", "hardware: {threads: 1, devices: 2}"
+EPOCHS = 6
+
+STAGE = f"""
+import sys, time
+from pathlib import Path
+from slimline.params.data import Data
+from slimline.params.evaluate import Evaluate
+from slimline.params.teacher import Teacher
+from slimline.runtime.script import main
+from slimline.runtime.settings import Made
+
+BLOCKS = {{"prepare": ("data", Data, "data/prepared"), "train_teacher": ("teacher", Teacher, "models/teacher"), "evaluate": ("evaluate", Evaluate, "plots")}}
+stage = sys.argv.pop(1)
+block, schema, made = BLOCKS[stage]
+
+def run(params, settings, paths, tracker):
+    target = paths.root / made / "made.txt"
+    for epoch in range({EPOCHS} if stage == "train_teacher" else 0):
+        while epoch == 3 and (paths.root / "wait").exists():
+            time.sleep(0.05)
+        tracker.metrics({{"train/loss": 1 / (1 + epoch), "val/accuracy": epoch / 10}}, step=epoch)
+    if not settings.world.first:
+        return Made((), {{}}, {{}})
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(f"{{stage}} {{params}}")
+    return Made((target.parent,), {{"val/accuracy": 0.5}}, {{"data.digest": "d" * 64}}, {{"name": "none", "digest": "d" * 64}})
+
+main(stage, block, schema, run, last=stage == "evaluate", together=stage == "train_teacher")
+"""
+
+PIPELINE_FILE = """
+stages:
+  prepare: {cmd: python stage.py prepare, deps: [stage.py], params: [seed, data], outs: [data/prepared]}
+  train_teacher: {cmd: python stage.py train_teacher, deps: [stage.py, data/prepared], params: [seed, teacher], outs: [models/teacher]}
+  evaluate: {cmd: python stage.py evaluate, deps: [stage.py, models/teacher], params: [seed, evaluate], outs: [plots]}
+"""
+STAGES = ("prepare", "train_teacher", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -39,9 +80,10 @@ class Place:
 
     @contextmanager
     def server(self) -> Iterator[None]:
-        mlflow = str(Path(sys.executable).parent / "mlflow")
         store = ["--backend-store-uri", self.database, "--artifacts-destination", str(self.folder / "artifacts")]
-        with started(mlflow, "server", *store, "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1", port=self.port, folder=self.folder):
+        options = [*store, "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        path = self.repository.environment["PATH"]  # where uvicorn is
+        with started(sys.executable, "-m", "mlflow", "server", *options, port=self.port, folder=self.folder, PATH=path):
             yield
 
     def runs(self) -> list[Run]:
@@ -50,34 +92,53 @@ class Place:
     def counts(self) -> dict[str, int]:
         return counted(self.runs())
 
+    def waiting(self) -> list[str]:
+        return [one.name for one in Paths(self.repository.root).spool.glob("[0-9r]*")]
+
+
+class OwnCode(Repository):
+    """A repository whose stages find slimline where these tests do."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**super().environment, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A repository in which the pipeline has run while its server was down, from the middle of the teacher's training to the end.
+    """A repository in which the pipeline has run while its server was down from the middle of the training to the end.
 
-    Two processes train the teacher. The server is up for the tests: its start costs 15 seconds of a core.
+    The server stays up for the tests: its start costs 15 seconds of a core.
     """
     folder = tmp_path_factory.mktemp("server")
     with postgresql(tmp_path_factory.mktemp("database")) as database:
-        made = Place(clone(folder / "slimline"), free_port(), database, folder)
-        params = Paths(made.repository.root).params
-        text = TINY.replace("sqlite:///mlflow.db", made.uri)
-        params.write_text(text.replace(ONE, TWO))
-        commit(made.repository, "a server")
+        root = folder / "repository"
+        root.mkdir()
+        made = Place(OwnCode(root), free_port(), database, folder)
+        shipped = SHIPPED.read_text()
+        own = f"hardware: {{threads: 1, devices: 2}}\ntracking: {{uri: {made.uri}, experiment: test}}\n"
+        (root / "params.yaml").write_text(shipped[: shipped.index("\nhardware:") + 1] + own)
+        (root / "stage.py").write_text(STAGE)
+        (root / "dvc.yaml").write_text(PIPELINE_FILE)
+        (root / ".gitignore").write_text("/.slimline\n/wait\n")
+        (root / "wait").touch()
+        for command in ("git init -q", "git config user.email tests@example.org", "git config user.name tests", "dvc init -q"):
+            made.repository.output(*command.split())
+        commit(made.repository, "as it is")
         with made.server():
-            made.repository.output("dvc", "repro", "prepare")
-            assert made.counts() == {"prepare": 1, PIPELINE: 1}
             training = made.repository.start("dvc", "repro", "train_teacher")
             deadline = time.monotonic() + PATIENCE
-            while made.counts().get("train_teacher") is None:
+            while not any(run.data.metrics.get("train/loss") for run in made.runs()):
                 assert time.monotonic() < deadline
                 assert training.poll() is None, training.communicate()
-                time.sleep(0.1)
+                time.sleep(0.5)
+            assert made.counts() == {"prepare": 1, "train_teacher": 1, PIPELINE: 1}
+        (root / "wait").unlink()
         output, _ = training.communicate(timeout=PATIENCE)
         assert training.returncode == 0, output
         assert f"MLflow at {made.uri} does not answer" in output
-        params.write_text(text)
         made.repository.output("dvc", "repro")
+        assert len(made.waiting()) == 2, "the training's record, and the evaluation's"
         with made.server():
             made.repository.output("slimline", "sync")
             commit(made.repository, "the run")
@@ -101,47 +162,50 @@ def test_a_server_that_was_away_has_everything_once_it_is_back(place: Place) -> 
         assert dataset.dataset.digest == run.data.tags["data.digest"][:36]
     teacher = standing(runs, "train_teacher")
     assert teacher.data.tags["ranks"] == "2"
-    for metric in ("train/loss", "val/loss"):
-        assert [entry.step for entry in client.get_metric_history(teacher.info.run_id, metric)] == list(range(6)), "each epoch once"
-    assert not list(Paths(place.repository.root).spool.glob("[0-9r]*"))
+    assert [entry.step for entry in client.get_metric_history(teacher.info.run_id, "train/loss")] == list(range(EPOCHS)), "each epoch once"
+    assert [entry.step for entry in client.get_metric_history(teacher.info.run_id, "val/accuracy")] == list(range(EPOCHS + 1)), "and the last"
+    assert place.waiting() == []
 
 
 def test_a_second_repro_adds_no_run_a_forced_one_supersedes_and_a_restored_one_is_linked(place: Place) -> None:
     repository, params = place.repository, Paths(place.repository.root).params
-    text = params.read_text()
+    text, counts, before = params.read_text(), place.counts(), place.runs()
     repository.output("slimline", "repro")
-    assert place.counts() == {PIPELINE: 1, **dict.fromkeys(STAGES, 1)}
-    before = standing(place.runs(), "quantize").info.run_id
-    repository.output("dvc", "repro", "--force", "--single-item", "quantize")
-    assert place.counts() == {PIPELINE: 1, **dict.fromkeys(STAGES, 1), "quantize": 2}
-    runs = place.runs()
-    assert {run.info.run_id: run.data.tags.get(SUPERSEDED_TAG) for run in runs}[before] == standing(runs, "quantize").info.run_id
-    params.write_text(text.replace("amount: 0.4", "amount: 0.5"))
-    repository.output("slimline", "repro", "prune")
+    assert place.counts() == counts
+    repository.output("dvc", "repro", "--force", "--single-item", "prepare")
+    runs = {run.info.run_id: run for run in place.runs()}
+    assert counted(list(runs.values())) == {**counts, "prepare": 2}
+    assert runs[standing(before, "prepare").info.run_id].data.tags[SUPERSEDED_TAG] == standing(list(runs.values()), "prepare").info.run_id
+    assert "margin: 0.03" in text
+    params.write_text(text.replace("margin: 0.03", "margin: 0.04"))
+    repository.output("slimline", "repro")
     params.write_text(text)
     counts = place.counts()
-    repository.output("slimline", "repro", "prune")  # DVC has this one in its cache
-    assert place.counts() == counts
-    assert counts["prune"] == 2
-    runs = place.runs()
-    (parent,) = (run for run in runs if run.data.tags["slimline.stage"] == PIPELINE and RUN_TAG + "evaluate" in run.data.tags)
-    restored = {run.info.run_id: run for run in runs}[parent.data.tags[f"{RUN_TAG}prune"]]
-    assert restored.data.params["prune.target.amount"] == "0.4"
+    assert (counts["evaluate"], counts[PIPELINE]) == (2, 2)
+    repository.output("slimline", "repro")  # DVC has this one in its cache
+    runs = {run.info.run_id: run for run in place.runs()}
+    assert counted(list(runs.values())) == counts
+    first = runs[standing(before, PIPELINE).info.run_id]
+    assert first.data.tags[f"{RUN_TAG}evaluate"] == standing(before, "evaluate").info.run_id
+    assert first.data.tags[f"{RUN_TAG}prepare"] == standing(list(runs.values()), "prepare").info.run_id
 
 
 def test_an_experiment_in_a_folder_of_dvc_s_own_is_recorded_where_everything_is(place: Place) -> None:
     before = place.counts()
-    place.repository.output("dvc", "exp", "run", "--temp", "--name", "aside", "--set-param", "quantize.calibration=128", "quantize")
-    assert place.counts() == {**before, PIPELINE: before[PIPELINE] + 1, "quantize": before["quantize"] + 1}
-    (aside,) = (run for run in place.runs() if run.data.tags.get("dvc.experiment") == "aside" and run.data.tags["slimline.stage"] == "quantize")
-    assert aside.data.params["quantize.calibration"] == "128"
+    place.repository.output("dvc", "exp", "run", "--temp", "--name", "aside", "--set-param", "evaluate.margin=0.07")
+    assert place.counts() == {**before, PIPELINE: before[PIPELINE] + 1, "evaluate": before["evaluate"] + 1}
+    (aside,) = (run for run in place.runs() if run.data.tags.get("dvc.experiment") == "aside" and run.data.tags["slimline.stage"] == "evaluate")
+    assert aside.data.params["evaluate.margin"] == "0.07"
     assert not list((place.repository.root / ".dvc" / "tmp" / "exps").rglob("mlflow.db"))
 
 
-def test_the_doctor_finds_what_is_wrong_with_the_server_and_says_what_to_do(place: Place) -> None:
+def test_the_doctor_and_trace_ask_the_server_and_say_so_where_it_is_gone(place: Place) -> None:
     lines = place.repository.run("slimline", "doctor").stdout.splitlines()
     assert all(line[0] in "✓✗" for line in lines)
     assert [line[0] for line in lines if " server " in line or " tracking " in line] == ["✓", "✓"]
+    traced = json.loads(place.repository.output("slimline", "trace", "HEAD", "--json"))
+    assert [one["role"] for one in traced["links"]] == ["data", "teacher", "evaluation"]
+    assert all(one["url"].startswith(f"{place.uri}/#/experiments/") for one in traced["links"])
     gone = place.repository.run("slimline", "doctor", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert gone.returncode == 1
     assert "does not answer: start mlflow server there, or mend tracking.uri" in gone.stdout

@@ -10,13 +10,10 @@ import sqlalchemy
 
 from slimline.tracking.finding import Finding
 from slimline.tracking.journal import SQLITE, without_password
-from slimline.tracking.mlflow import SQL, MlflowClient, problem
+from slimline.tracking.mlflow import PATIENCE, SQL, MlflowClient, problem, reach
 
 OPTUNA, MLFLOW = "studies", "experiments"
 """Tables by which their databases are known."""
-
-PATIENCE = 10
-"""Seconds for a server to answer."""
 
 
 def examined(uri: str, experiment: str) -> Iterator[Finding]:
@@ -34,6 +31,7 @@ def examined(uri: str, experiment: str) -> Iterator[Finding]:
     if uri.startswith(SQL):
         yield from _database(uri)
     try:
+        reach(uri)
         found = MlflowClient(tracking_uri=uri).get_experiment_by_name(experiment)
     except Exception as error:  # any store, any driver, any network
         yield Finding("tracking", f"{shown} cannot be asked", f"it {problem(error)}")
@@ -62,14 +60,14 @@ def _server(uri: str) -> Iterator[Finding]:
 
 
 def _database(uri: str) -> Iterator[Finding]:
-    engine = sqlalchemy.create_engine(uri)
     try:
+        reach(uri)
+        engine = sqlalchemy.create_engine(uri)
         tables = set(sqlalchemy.inspect(engine).get_table_names())
-    except sqlalchemy.exc.SQLAlchemyError as error:
+        engine.dispose()
+    except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
         yield Finding("database", "it cannot be opened", f"it {problem(error)}")
         return
-    finally:
-        engine.dispose()
     if {OPTUNA, MLFLOW} <= tables:
         yield Finding(
             "database", "MLflow and Optuna share it, and both keep their version in alembic_version", "give the sweep a database of its own"

@@ -24,6 +24,7 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # on standard error, where a command's one line is to stand
 
 import mlflow
+import sqlalchemy
 from mlflow.db import upgrade
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelOutput, LoggedModelStatus, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
@@ -52,8 +53,10 @@ INPUT_TAG, OUTPUT_TAG, MD5_TAG = "input.", "output.", "md5."
 EPOCHS = "train/loss"
 """The metric that tells which epochs a run knows."""
 
-SQL = (SQLITE, "postgresql", "mysql", "mssql")
+SQL = (SQLITE, "postgresql", "mysql")
 """How the addresses of databases begin."""
+PATIENCE = 10
+"""Seconds for a database's server to answer."""
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}
 """Tag of the experiment: else MLflow's page asks what it is, and may show traces of language models first."""
@@ -68,6 +71,12 @@ logging.getLogger("mlflow").setLevel(logging.WARNING)  # it announces every tabl
 logging.getLogger("alembic").setLevel(logging.WARNING)
 
 PROBLEMS = (
+    (
+        r"No module named 'psycopg2?'",
+        "is PostgreSQL, whose driver is not here: pip install 'slimline[postgresql]', and write postgresql+psycopg://… in tracking.uri",
+    ),
+    (r"password authentication failed|no password supplied|role .* does not exist", "refuses who asks: mend name and password in tracking.uri"),
+    (r"database .* does not exist", "has no such database: createdb it, or mend tracking.uri"),
     (r"Invalid Host header", "refuses its own host name: start mlflow server with --allowed-hosts 'HOST:*,localhost:*'"),
     (
         r"\b401\b|\b403\b|UNAUTHENTICATED|Unauthorized|PERMISSION_DENIED",
@@ -116,6 +125,20 @@ def asked(uri: str) -> Iterator[None]:
         raise SlimlineError(f"MLflow at {uri} {problem(error)}") from error
 
 
+def reach(uri: str) -> None:
+    """Connect once to a database that is a server: MLflow itself tries for two minutes, and says so ten times.
+
+    Raises:
+        SQLAlchemyError, ImportError: it does not answer, or refuses; or its driver is not there.
+    """
+    if uri.startswith(SQL) and not uri.startswith(SQLITE):
+        engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": PATIENCE})
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+
+
 def client_of(uri: str) -> MlflowClient:
     """Runs and registry of the store at `uri`, to be asked; asking makes none.
 
@@ -125,6 +148,7 @@ def client_of(uri: str) -> MlflowClient:
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
         raise SlimlineError(f"MLflow at {uri} is not there yet; the first stage makes it, or mend tracking.uri")
     with asked(without_password(uri)):
+        reach(uri)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
@@ -152,6 +176,7 @@ class Store:
         database = Path(uri.removeprefix(SQLITE)) if uri.startswith(SQLITE) else None
         if database:
             _make(database)
+        reach(uri)
         self.client = MlflowClient(tracking_uri=uri)
         found = self.client.get_experiment_by_name(experiment)
         # A local database is given a folder beside it; a server has its own idea of where artifacts go.

@@ -5,6 +5,7 @@ An alias moves only by a method below, and every move is a tag of the version: w
 
 import getpass
 import json
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,7 +94,7 @@ class Registry:
 
     def hold_back(self, version: ModelVersion, reason: str) -> None:
         """Note why `version` stays challenger."""
-        self.client.set_model_version_tag(self.name, version.version, HELD_BACK_TAG, f"{_now()} {getpass.getuser()}: {reason}")
+        self.client.set_model_version_tag(self.name, version.version, HELD_BACK_TAG, f"{_now()} {_who()}: {reason}")
 
     def promote(self, version: ModelVersion, why: str) -> None:
         """Make `version` the champion; the one before stays as previous."""
@@ -115,7 +116,7 @@ class Registry:
         champion, previous = self.holder(CHAMPION), self.holder(PREVIOUS)
         if champion is None or previous is None:
             raise SlimlineError(f"{self.name} at {self.uri} has no {PREVIOUS if champion else CHAMPION}, so there is nothing to go back to")
-        self.client.set_model_version_tag(self.name, champion.version, ROLLED_BACK_TAG, f"{_now()} {getpass.getuser()}: {why}")
+        self.client.set_model_version_tag(self.name, champion.version, ROLLED_BACK_TAG, f"{_now()} {_who()}: {why}")
         self._move(CHAMPION, previous, why)
         self._move(PREVIOUS, champion, f"rolled back: {why}")
         return previous, champion
@@ -140,10 +141,17 @@ class Registry:
         if (holder := self.holder(alias)) is not None and holder.version == version.version:
             return
         now = _now()
-        move = f"{now} {getpass.getuser()} made version {version.version} {alias}: {why}"
+        move = f"{now} {_who()} made version {version.version} {alias}: {why}"
         self.client.set_model_version_tag(self.name, version.version, f"{MOVE_TAG}{now}.{alias}", move)
         self.client.set_registered_model_alias(self.name, alias, version.version)
 
 
 def _now() -> str:
     return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"  # MLflow takes no + in the name of a tag
+
+
+def _who() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user has no name where its number is the host's
+        return f"user {os.getuid()}"
