@@ -37,7 +37,11 @@ from slimline.params.teacher import Teacher
 from slimline.runtime.script import main
 from slimline.runtime.settings import Made
 
-BLOCKS = {{"prepare": ("data", Data, "data/prepared"), "train_teacher": ("teacher", Teacher, "models/teacher"), "evaluate": ("evaluate", Evaluate, "plots")}}
+BLOCKS = {{
+    "prepare": ("data", Data, "data/prepared"),
+    "train_teacher": ("teacher", Teacher, "models/teacher"),
+    "evaluate": ("evaluate", Evaluate, "plots"),
+}}
 stage = sys.argv.pop(1)
 block, schema, made = BLOCKS[stage]
 
