@@ -7,6 +7,8 @@ COMMANDS = (
     "check",
     "repro",
     "plan",
+    "rerun",
+    "schedule",
     "sync",
     "trace",
     "register",

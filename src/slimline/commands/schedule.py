@@ -1,0 +1,39 @@
+"""`slimline schedule` and `slimline healthy`."""
+
+import argparse
+import sys
+
+from slimline.commands.command import Commands, amount, count
+from slimline.paths import Paths
+
+
+def declare(commands: Commands) -> None:
+    scheduling = commands.add_parser("schedule", help="run slimline rerun whenever a cron line is due, until a signal comes")
+    scheduling.add_argument(
+        "line", metavar="CRON", help='"minute hour day-of-month month day-of-week", as "0 3 * * *"; or @hourly, @daily, @weekly, @monthly'
+    )
+    scheduling.add_argument("--timezone", help="as Europe/Berlin (default: TZ, else this machine's)")
+    scheduling.add_argument("--jitter", type=amount, default=0.0, metavar="SECONDS", help="put each run off by up to so long, at random")
+    scheduling.add_argument("--now", action="store_true", help="begin with a run")
+    scheduling.add_argument("--next", type=count, metavar="N", help="print the next N times and end")
+    scheduling.set_defaults(run=schedule)
+    commands.add_parser("healthy", help="whether this machine's schedule lives; for health checks of containers").set_defaults(run=healthy)
+
+
+def schedule(paths: Paths, given: argparse.Namespace) -> None:
+    """Keep a schedule, or print when it would be due."""
+    from slimline.rerun.cron import Cron, zone_of
+    from slimline.rerun.schedule import Schedule
+
+    cron = Cron(given.line, zone_of(given.timezone), given.jitter)
+    if given.next:
+        print("\n".join(cron.shown(given.next)))
+    else:
+        sys.exit(Schedule(paths, cron).run(now=given.now))
+
+
+def healthy(paths: Paths, _given: argparse.Namespace) -> None:
+    """Print when the next run is due; refuse where no schedule is heard of."""
+    from slimline.rerun.schedule import alive
+
+    print(alive(paths))

@@ -1,0 +1,61 @@
+"""Telling people and programs of a tick.
+
+What cannot be sent is kept, and sent by a later tick; so a receiver may hear of one twice, with the same `id`, but never not at all.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from slimline.errors import SlimlineError
+from slimline.files import write_json
+
+MOST = 1000
+"""Notices that wait for one receiver; then the oldest go."""
+
+
+class Channel(Protocol):
+    """A way to tell somebody. Its `name` is that of its notices' files."""
+
+    name: str
+
+    def send(self, notice: Mapping[str, Any]) -> None:
+        """Deliver `notice`.
+
+        Raises:
+            SlimlineError: it was not taken, in words that give no secret away.
+        """
+
+
+def keep(box: Path, channels: list[Channel], summary: Mapping[str, Any], headline: str, text: str) -> None:
+    """Put a notice for each channel into the folder `box`.
+
+    Raises:
+        OSError: no room, no permission.
+    """
+    notice = {"id": uuid.uuid4().hex, "headline": headline, "text": text, "summary": dict(summary)}
+    for channel in channels:
+        write_json(box / f"{time.time_ns():020}-{channel.name}.json", notice)
+        for old in _waiting(box, channel)[:-MOST]:
+            old.unlink()
+
+
+def deliver(box: Path, channels: list[Channel]) -> Iterator[str]:
+    """Send what lies in `box`, the oldest first; of each channel that does not take it, why, in words. Its notices stay."""
+    for channel in channels:
+        waiting = _waiting(box, channel)
+        for place, file in enumerate(waiting):
+            try:
+                channel.send(json.loads(file.read_text(encoding="utf-8")))
+            except SlimlineError as error:
+                left = len(waiting) - place
+                yield f"{error}; {left} notice{'s' if left > 1 else ''} kept for the next tick"
+                break
+            file.unlink()
+
+
+def _waiting(box: Path, channel: Channel) -> list[Path]:
+    return sorted(box.glob(f"[0-9]*-{channel.name}.json"))

@@ -1,0 +1,185 @@
+"""Ticks on a schedule: each a process of its own, so that whatever happens to one, the next one comes."""
+
+import json
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+
+from apscheduler.events import EVENT_JOB_MAX_INSTANCES
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from slimline.errors import SlimlineError
+from slimline.files import write_json
+from slimline.paths import Paths
+from slimline.rerun.cron import Cron, written
+from slimline.rerun.summary import CODES
+from slimline.rerun.tick import Place
+from slimline.runtime.stopping import GRACE
+
+HEARTBEAT = 10.0
+"""Seconds between two looks at the clock, which may have been set, or have stood still with the machine."""
+
+UNHEARD = 60.0
+"""Seconds without a heartbeat after which a schedule counts as dead."""
+
+PATIENCE = GRACE + 1.5
+"""Seconds that a tick has to end after a signal; containers kill after ten."""
+
+MEANING = {code: outcome for outcome, code in reversed(CODES.items())} | {0: "well"}
+
+
+class Schedule:
+    """Runs `slimline rerun` in the workspace `paths` whenever `cron` is due.
+
+    What came due while nobody was there to run it is done once, at the start. What comes due while a tick is at work is left out.
+    """
+
+    def __init__(self, paths: Paths, cron: Cron) -> None:
+        self.paths, self.cron = paths, cron
+        folder = Place(paths).folder
+        self.memory, self.beat = folder / "schedule.json", beat_of(paths)
+        self._scheduler = BackgroundScheduler(timezone=cron.zone)
+        self._stop = threading.Event()
+        self._heard: list[int] = []
+        self._ticking: subprocess.Popen[bytes] | None = None
+        self._troubled = False
+
+    def run(self, *, now: bool = False) -> int:
+        """Run ticks until a signal comes; its exit code.
+
+        Args:
+            now: begin with one, whatever the schedule says.
+        """
+        logging.getLogger("apscheduler").setLevel(logging.ERROR)  # what it would warn of is told below
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._hear)
+        self._scheduler.add_listener(lambda _: tell("a run is left out: the one before is still at work"), EVENT_JOB_MAX_INSTANCES)
+        self._job = self._scheduler.add_job(
+            self._tick, self.cron, coalesce=True, max_instances=1, misfire_grace_time=None, next_run_time=self._first(now)
+        )
+        self._scheduler.start()
+        self._say_next()
+        while True:
+            self._beats()
+            if self._stop.wait(HEARTBEAT):
+                break
+            self._look_at_the_clock()
+        self._scheduler.shutdown(wait=False)
+        self._end_tick()
+        self.beat.unlink(missing_ok=True)
+        return 128 + self._heard[0]
+
+    def _first(self, now: bool) -> datetime:
+        """When the first tick is due."""
+        moment = datetime.now(UTC)
+        last = self._last(moment)
+        missed = self.cron.following(last) if last else None
+        if last is None:
+            self._remember(moment)  # from now on it counts what is missed
+        if missed is not None and missed <= moment:
+            tell(f"the run of {written(missed)} was missed; it is made up for now, once")
+            return moment
+        return moment if now else self.cron.get_next_fire_time(None, moment) or moment
+
+    def _last(self, moment: datetime) -> datetime | None:
+        """When a tick was started last, by any schedule of this workspace; not in the future, where a clock was wrong."""
+        try:
+            return min(datetime.fromisoformat(json.loads(self.memory.read_text())["last"]), moment)
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def _remember(self, moment: datetime) -> None:
+        self._write(self.memory, {"line": self.cron.line, "zone": str(self.cron.zone), "last": moment.isoformat()})
+
+    def _tick(self) -> None:
+        """One tick, in another process; whatever becomes of it, this returns."""
+        self._remember(datetime.now(UTC))
+        command = [sys.executable, "-c", "from slimline.cli import main; main()", "--workspace", str(self.paths.root), "rerun"]
+        try:
+            self._ticking = subprocess.Popen(command, start_new_session=True)
+            if self._stop.is_set():
+                self._ticking.terminate()
+            code = self._ticking.wait()
+        except OSError as error:  # no memory, no process left
+            tell(f"a run could not be started: {error}")
+        else:
+            tell(f"the run ended {MEANING.get(code, 'badly')} ({code})")
+        finally:
+            self._ticking = None
+        if not self._stop.is_set():
+            self._say_next()
+
+    def _say_next(self) -> None:
+        due = max(self._job.next_run_time, datetime.now(self.cron.zone))
+        left = timedelta(seconds=round((due - datetime.now(UTC)).total_seconds()))
+        tell(f"next run {written(due.astimezone(self.cron.zone))}, in {left}" if left else "a run starts now")
+
+    def _look_at_the_clock(self) -> None:
+        """Have what is due run although the clock has jumped: forward it is late by a heartbeat, back it would be late by all of the jump."""
+        due = self.cron.following(datetime.now(UTC))
+        if due is not None and self._job.next_run_time > due + timedelta(seconds=self.cron.jitter + 1):
+            self._job.modify(next_run_time=due)
+            tell(f"the clock was set back; next run {written(due)}")
+        self._scheduler.wakeup()
+
+    def _beats(self) -> None:
+        self._write(self.beat, {"pid": os.getpid(), "beat": time.time(), "next": self._job.next_run_time.isoformat()})
+
+    def _write(self, file: Path, facts: dict[str, object]) -> None:
+        """Write `facts` down; where that cannot be, it is said once, and ticks come as they would."""
+        try:
+            write_json(file, facts)
+            self._troubled = False
+        except OSError as error:
+            if not self._troubled:
+                tell(f"{file}: cannot be written ({error.strerror}), so downtime may go unnoticed; make room, or mend its permissions")
+            self._troubled = True
+
+    def _hear(self, signum: int, _frame: FrameType | None) -> None:
+        self._heard.append(signum)
+        self._stop.set()
+
+    def _end_tick(self) -> None:
+        """Have the tick at work end as a signal ends it, and wait for that."""
+        if (ticking := self._ticking) is None:
+            return
+        ticking.terminate()
+        try:
+            ticking.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            ticking.kill()
+
+
+def tell(line: str) -> None:
+    """Print a line of the schedule's own."""
+    print(f"slimline schedule: {line}", flush=True)
+
+
+def beat_of(paths: Paths) -> Path:
+    """Where the schedule of this machine, or container, says that it lives."""
+    return Place(paths).folder / "schedules" / f"{socket.gethostname()}.json"
+
+
+def alive(paths: Paths) -> str:
+    """What the schedule of this machine says of its next run.
+
+    Raises:
+        SlimlineError: it has not been heard of for too long.
+    """
+    file = beat_of(paths)
+    try:
+        facts = json.loads(file.read_text())
+        age, due = time.time() - facts["beat"], str(facts["next"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SlimlineError(f"{file}: no schedule runs on this machine; slimline schedule starts one") from error
+    if age > UNHEARD:
+        raise SlimlineError(f"{file}: the schedule was last heard of {age:.0f} s ago; end it and start it anew")
+    return f"next run {due}"

@@ -1,0 +1,259 @@
+"""One tick: take in what is new, run what is stale, let the better model be champion, tell of it.
+
+Each step may be broken off, and the next tick goes on: what is settled is written down after it is done, and everything before may be
+done twice.
+"""
+
+import hashlib
+import json
+import shutil
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from slimline.errors import SlimlineError
+from slimline.files import write_json, write_text
+from slimline.params.data import Data
+from slimline.params.file import load
+from slimline.paths import Paths
+from slimline.rerun import incoming, settings
+from slimline.rerun.mail import Mailbox
+from slimline.rerun.notices import Channel, deliver, keep
+from slimline.rerun.output import cause, kept
+from slimline.rerun.settings import Rerun
+from slimline.rerun.summary import BUSY, FAILED, KEPT, PROMOTED, REFUSED, REPRODUCED, STOPPED, UP_TO_DATE, Summary
+from slimline.rerun.webhook import Webhook
+from slimline.runtime.fingerprint import git_state
+from slimline.runtime.locks import held
+from slimline.runtime.refusal import BAD_INPUT
+from slimline.runtime.stopping import STOP, Stopped
+
+SIGNALS = 128
+"""Exit codes from here on are those of signals."""
+
+
+class Place:
+    """The files that ticks keep in a workspace."""
+
+    def __init__(self, workspace: Paths) -> None:
+        self.folder = workspace.scratch / "rerun"
+        self.lock = self.folder / "lock"
+        self.state = self.folder / "state.json"
+        self.output = self.folder / "output.txt"
+        self.box = self.folder / "notices"
+        self.last, self.last_text = self.folder / "last.json", self.folder / "last.txt"
+
+    def read(self) -> dict[str, Any]:
+        """What was settled; nothing where it cannot be read, which costs work and no result."""
+        try:
+            state = json.loads(self.state.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return state if isinstance(state, dict) else {}
+
+    def settled(self, **facts: Any) -> None:
+        write_json(self.state, self.read() | facts)
+
+
+def tick(paths: Paths, rerun: Rerun, again: Callable[[], None]) -> Summary:
+    """Do one tick in the workspace `paths`, and tell of it.
+
+    Args:
+        again: starts this program anew, on code that was pulled; it does not come back.
+
+    Raises:
+        SlimlineError: a channel of notices is not as it must be.
+        OSError: the workspace cannot be written.
+    """
+    summary, place, start = Summary(socket.gethostname(), str(paths.root)), Place(paths), time.monotonic()
+    channels = _channels(rerun)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(held(place.lock, f"{paths.root}"))
+        except SlimlineError as error:
+            return summary.came_to(BUSY, str(error))  # the one that is at it writes the summary
+        for _ in deliver(place.box, channels):
+            pass  # who does not answer is asked again at the end, and told of then
+        try:
+            _work(paths, rerun, place, summary, again)
+        except Stopped as stopped:
+            summary.came_to(STOPPED, str(stopped), SIGNALS + stopped.signum)
+        except SlimlineError as error:
+            summary.came_to(REFUSED, str(error))
+        except OSError as error:
+            summary.came_to(REFUSED, f"{error.filename or 'a file'}: {error.strerror or error}; mend it, the next tick goes on")
+        except Exception as error:  # a bug of ours or of a library: told of like all else, and the next tick tries again
+            traceback.print_exc()
+            summary.came_to(FAILED, f"{type(error).__name__}: {error}")
+        summary.seconds = round(time.monotonic() - start, 1)
+        with STOP.deferred():
+            _tell(place, rerun, summary, channels)
+    return summary
+
+
+def _work(paths: Paths, rerun: Rerun, place: Place, summary: Summary, again: Callable[[], None]) -> None:
+    from slimline.runtime.plan import plan  # DVC: half a second
+
+    if not (paths.root / "dvc.yaml").exists():
+        raise SlimlineError(f"{paths.root}: no dvc.yaml there; rerun works where the pipeline's dvc.yaml lies, experiments are run by dvc repro")
+    if (free := shutil.disk_usage(paths.root).free / 1e9) < rerun.least_free_gb:
+        raise SlimlineError(
+            f"{paths.root}: {free:.2f} GB free, least_free_gb asks for {rerun.least_free_gb:g}; dvc gc -w frees what no file here needs"
+        )
+    _take_in(paths, rerun, summary, again)
+    summary.commit = git_state(paths.root)[0]
+    stale = plan(paths)
+    if any(one.stage == "prepare" for one in stale):
+        source = paths.root / load(paths.params).block("data", Data).source["path"]
+        if not incoming.settle(source, rerun.data):
+            summary.came_to(BUSY, f"{source} is still written to, after {rerun.data.patience_seconds:g} s; the next tick looks again")
+            return
+    summary.stages = {one.stage: [*one.reasons, *([f"after {', '.join(one.after)}"] if one.after else [])] for one in stale}
+    images, scores = _images(paths), _read(paths.summary)
+    if stale and not _reproduced(paths, place, summary):
+        return
+    summary.images, summary.scores = (images, _images(paths)), (scores, _read(paths.summary))
+    _settle(paths, rerun, place, summary)
+
+
+def _take_in(paths: Paths, rerun: Rerun, summary: Summary, again: Callable[[], None]) -> None:
+    if rerun.code.pull:
+        with _beside(summary):
+            if incoming.pull(paths.root):
+                again()
+    if rerun.data.update:
+        with _beside(summary):
+            incoming.update(paths.root, rerun.data.update)
+
+
+def _reproduced(paths: Paths, place: Place, summary: Summary) -> bool:
+    """Run the pipeline; whether it came to its end."""
+    from slimline.runtime.recorded import sync
+    from slimline.runtime.reproduction import reproduce
+
+    with ExitStack() as stack:
+        stack.callback(STOP.listen_again)  # `reproduce` takes signals for itself
+        stack.enter_context(kept(place.output))
+        try:
+            code = reproduce(paths.root, [])
+        except SlimlineError as error:  # its one refusal: somebody runs the pipeline by hand
+            summary.came_to(BUSY, str(error))
+            return False
+    match code:
+        case 0:
+            pass
+        case 130 | 143:
+            raise Stopped(code - SIGNALS)
+        case int() if code == BAD_INPUT:
+            raise SlimlineError(cause(place.output))
+        case int() if code > SIGNALS:
+            summary.came_to(FAILED, f"dvc was ended by signal {code - SIGNALS}; where that is 9, memory may have run out")
+            return False
+        case _:
+            summary.came_to(FAILED, f"{cause(place.output)} (all of it: {place.output})")
+            return False
+    with _beside(summary):
+        if problem := sync(paths):
+            raise SlimlineError(f"{problem}; slimline sync tells MLflow the rest")
+    return True
+
+
+def _settle(paths: Paths, rerun: Rerun, place: Place, summary: Summary) -> None:
+    """Judge what dvc.lock names, and push it, unless an earlier tick did."""
+    made, state = _digest(paths), place.read()
+    judged = [made, rerun.promote]
+    if state.get("judged") == judged:
+        summary.came_to(UP_TO_DATE, "what was missing is there again" if summary.stages else "")
+    elif rerun.promote:
+        _judge(paths, summary)
+    else:
+        summary.came_to(REPRODUCED)
+    if summary.outcome not in (FAILED, UP_TO_DATE):
+        place.settled(judged=judged)
+    if rerun.push and _remote(paths.root):
+        summary.pushed = state.get("pushed") == made
+        if not summary.pushed:
+            with _beside(summary):
+                incoming.push(paths.root)
+                place.settled(pushed=made)
+                summary.pushed = True
+
+
+def _judge(paths: Paths, summary: Summary) -> None:
+    from slimline.runtime.promotion import register
+
+    summary.gates = {name: one["passed"] for name, one in _read(paths.gates).get("gates", {}).items()}
+    try:
+        decision = register(paths, why="slimline rerun")
+    except SlimlineError as error:  # a registry that is away, a champion that cannot be compared: nothing of the work is lost
+        summary.came_to(FAILED, str(error))
+        return
+    summary.version = decision.version
+    summary.came_to(PROMOTED if decision.champion else KEPT, f"version {decision.version} of {decision.model}: {decision.reason}")
+
+
+def _tell(place: Place, rerun: Rerun, summary: Summary, channels: list[Channel]) -> None:
+    """Write the summary down, and send it where it says something that was not said."""
+    before = place.read().get("told") or [UP_TO_DATE, "", []]
+    told = [summary.outcome, summary.reason, [*summary.warnings]]
+    better = summary.outcome == UP_TO_DATE and before[0] in (FAILED, REFUSED)
+    worth = summary.outcome in rerun.notify.outcomes or summary.warnings or better
+    try:
+        if worth and (summary.version is not None or told != before):  # the same trouble is told once
+            keep(place.box, channels, summary.record(), summary.headline(), summary.text())
+        place.settled(told=told)
+        for problem in deliver(place.box, channels):
+            _warn(summary, problem)
+        write_json(place.last, summary.record())
+        write_text(place.last_text, summary.text() + "\n")
+    except OSError as error:  # a full disk; whoever started the tick has the text and the exit code
+        _warn(summary, f"the summary cannot be written: {error}")
+
+
+def _channels(rerun: Rerun) -> list[Channel]:
+    channels: list[Channel] = [Webhook(url)] if (url := settings.secret(settings.WEBHOOK)) else []
+    return channels + ([Mailbox(rerun.notify.mail)] if rerun.notify.mail else [])
+
+
+@contextmanager
+def _beside(summary: Summary) -> Iterator[None]:
+    """What fails in this block costs a line; the next tick tries it again."""
+    try:
+        yield
+    except SlimlineError as error:
+        _warn(summary, str(error))
+
+
+def _warn(summary: Summary, problem: str) -> None:
+    line = " ".join(problem.split())
+    print(f"slimline: {line}", file=sys.stderr, flush=True)
+    summary.warnings.append(line)
+
+
+def _digest(paths: Paths) -> str:
+    """Of dvc.lock: all that a decision rests on stands there."""
+    return hashlib.sha256(b"".join(lock.read_bytes() for lock in paths.locks if lock.exists())).hexdigest()
+
+
+def _remote(root: Path) -> str | None:
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        return repo.config["core"].get("remote")
+
+
+def _images(paths: Paths) -> int | None:
+    counted: Mapping[str, int] = _read(paths.stage_metrics("prepare")).get("images", {})
+    return sum(counted[split] for split in ("train", "validation", "test")) if counted else None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError):  # not there yet, or half of a merge
+        return {}
