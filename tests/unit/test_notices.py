@@ -3,6 +3,7 @@
 import email
 import json
 import socketserver
+import subprocess
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -159,7 +160,6 @@ def test_each_outcome_has_words_and_a_code_and_its_facts_are_text_and_json() -> 
 
 
 def test_what_is_printed_is_kept_shown_and_searched_for_the_cause(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    import subprocess
 
     file = Paths(tmp_path).scratch / "output.txt"
     with kept(file):

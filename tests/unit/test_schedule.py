@@ -154,7 +154,7 @@ def test_downtime_is_made_up_for_once_a_failed_tick_ends_nothing_and_a_signal_al
         rest, _ = schedule.communicate(timeout=PATIENCE)
         assert schedule.returncode == 128 + signal.SIGTERM
         assert rest == ""
-    unheard = command(tmp_path, "healthy")
+    unheard = command(tmp_path, "healthy", "--schedule")
     assert "no schedule runs on this machine" in unheard.communicate(timeout=PATIENCE)[0]
     assert unheard.returncode == 2
     with ended(command(tmp_path, *line)) as again:

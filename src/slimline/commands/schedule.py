@@ -17,7 +17,9 @@ def declare(commands: Commands) -> None:
     scheduling.add_argument("--now", action="store_true", help="begin with a run")
     scheduling.add_argument("--next", type=count, metavar="N", help="print the next N times and end")
     scheduling.set_defaults(run=schedule)
-    commands.add_parser("healthy", help="whether this machine's schedule lives; for health checks of containers").set_defaults(run=healthy)
+    asking = commands.add_parser("healthy", help="whether the workspace can be written and its schedule lives; for health checks of containers")
+    asking.add_argument("--schedule", action="store_true", help="refuse where no schedule runs on this machine")
+    asking.set_defaults(run=healthy)
 
 
 def schedule(paths: Paths, given: argparse.Namespace) -> None:
@@ -32,8 +34,8 @@ def schedule(paths: Paths, given: argparse.Namespace) -> None:
         sys.exit(Schedule(paths, cron).run(now=given.now))
 
 
-def healthy(paths: Paths, _given: argparse.Namespace) -> None:
-    """Print when the next run is due; refuse where no schedule is heard of."""
-    from slimline.rerun.schedule import alive
+def healthy(paths: Paths, given: argparse.Namespace) -> None:
+    """Print when the next run is due; refuse where something is wrong."""
+    from slimline.rerun.health import health
 
-    print(alive(paths))
+    print(health(paths, schedule=given.schedule))

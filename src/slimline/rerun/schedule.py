@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,19 +15,16 @@ from types import FrameType
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from slimline.errors import SlimlineError
 from slimline.files import write_json
 from slimline.paths import Paths
 from slimline.rerun.cron import Cron, written
+from slimline.rerun.health import beat_of
 from slimline.rerun.summary import CODES
 from slimline.rerun.tick import Place
 from slimline.runtime.stopping import GRACE
 
 HEARTBEAT = 10.0
 """Seconds between two looks at the clock, which may have been set, or have stood still with the machine."""
-
-UNHEARD = 60.0
-"""Seconds without a heartbeat after which a schedule counts as dead."""
 
 PATIENCE = GRACE + 1.5
 """Seconds that a tick has to end after a signal; containers kill after ten."""
@@ -161,25 +157,3 @@ class Schedule:
 def tell(line: str) -> None:
     """Print a line of the schedule's own."""
     print(f"slimline schedule: {line}", flush=True)
-
-
-def beat_of(paths: Paths) -> Path:
-    """Where the schedule of this machine, or container, says that it lives."""
-    return Place(paths).folder / "schedules" / f"{socket.gethostname()}.json"
-
-
-def alive(paths: Paths) -> str:
-    """What the schedule of this machine says of its next run.
-
-    Raises:
-        SlimlineError: it has not been heard of for too long.
-    """
-    file = beat_of(paths)
-    try:
-        facts = json.loads(file.read_text())
-        age, due = time.time() - facts["beat"], str(facts["next"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise SlimlineError(f"{file}: no schedule runs on this machine; slimline schedule starts one") from error
-    if age > UNHEARD:
-        raise SlimlineError(f"{file}: the schedule was last heard of {age:.0f} s ago; end it and start it anew")
-    return f"next run {due}"
