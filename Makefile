@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all test-share lint ui clean
+.PHONY: help setup repro test test-all test-share test-containers lint ui clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/installed ## the environment alone
 
@@ -34,6 +34,9 @@ test-all: setup ## every test, the slow ones too
 
 test-share: setup ## every n-th of the slow tests: make test-share SHARE=0/4
 	$(BIN)/python -m pytest -m slow --share $(or $(SHARE),0/1) || [ $$? -eq 5 ]
+
+test-containers: setup ## the image and what it runs, on this machine's container engine (DOCKER names the client)
+	SLIMLINE_CONTAINERS=1 $(BIN)/python -m pytest -m slow -x tests/container
 
 lint: setup ## format, lint, types, import floors
 	$(BIN)/ruff format --check .

@@ -109,9 +109,11 @@ class Receiver:
             self.port = server.server_address[1]
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
-            yield
-            server.shutdown()
-            thread.join()
+            try:
+                yield
+            finally:
+                server.shutdown()
+                thread.join()
 
     @property
     def outcomes(self) -> list[str]:
