@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from chain import TINY
+from chain import GENTLE, LOSS, TINY
 from safetensors.torch import save_file
 
 from slimline.artifacts import Manifest, fresh
@@ -91,9 +91,9 @@ def rows(folder: Path) -> list[dict[str, object]]:
 
 
 def killed(driver: subprocess.Popen[str], draw: random.Random) -> None:
-    """Kill one of the driver's workers, or, one time in five, the driver."""
+    """Kill one of the driver's workers, or what they are forked from, or, one time in five, the driver."""
     with suppress(psutil.NoSuchProcess, IndexError):
-        workers = [child for child in psutil.Process(driver.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+        workers = [child for child in psutil.Process(driver.pid).children(recursive=True) if "forkserver" in " ".join(child.cmdline())]
         (driver if draw.random() < 0.2 else draw.choice(workers)).send_signal(signal.SIGKILL)
 
 
@@ -134,6 +134,44 @@ def postgresql(tmp_path: Path) -> Iterator[str]:
         server.send_signal(signal.SIGINT)
         server.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+SEEN = """
+import os, time
+from pathlib import Path
+from slimline.pruning.threshold import threshold
+
+def watched(model, batches, *, value: float = 1.0):
+    with (Path(__file__).parent / f"seen {os.environ.get('RANK')}").open("a") as file:
+        file.write(f"{os.getpid()} {value!r}\\n")
+    return threshold(model, batches, value=value)
+"""
+
+
+@pytest.mark.slow
+def test_trials_that_two_processes_train_are_one_set_of_values_for_both_and_survive_the_kill_of_one(tmp_path: Path) -> None:
+    paths = base(tmp_path)
+    paths.params.write_text(
+        TINY.replace("batch_size: 64", "batch_size: 16")
+        .replace(f"loss: {LOSS}, fit: {GENTLE}", f"loss: null, fit: {GENTLE}")
+        .replace(f"loss: {LOSS}\n  fit: {GENTLE}", f"loss: null\n  fit: {GENTLE}")
+        .replace("hardware: {threads: 2}", "hardware: {threads: 1, devices: 2}")
+    )
+    (tmp_path / "seen.py").write_text(SEEN)
+    folder = sweep(paths, "ranks", 3)
+    text = (folder / "sweep.yaml").read_text().replace("{name: threshold}, prune.gran", '{name: "seen:watched"}, prune.gran')
+    (folder / "sweep.yaml").write_text(text.replace("high: 0.5", "high: 0.08").replace("budget: {", "budget: {epochs: 1, "))
+    driver, first = started(folder, "run"), tmp_path / "seen 1"
+    while not first.exists():
+        assert driver.poll() is None, (tmp_path / "ranks.log").read_text()
+        time.sleep(0.1)
+    os.kill(int(first.read_text().split()[0]), signal.SIGKILL)
+    assert driver.wait(600) == 0, (tmp_path / "ranks.log").read_text()
+    assert [row["trial"] for row in rows(folder)] == [0, 1, 2]
+    values = {row["values"]["prune.criterion.value"] for row in rows(folder)}
+    seen = [{line.split()[1] for line in (tmp_path / f"seen {rank}").read_text().splitlines()} for rank in range(2)]
+    assert seen == [{repr(value) for value in values}] * 2
+    assert not list(tmp_path.glob("seen None")), "none of them was trained by the worker alone"
 
 
 TRIALS, KILLS = int(os.environ.get("SWEEP_TRIALS", "60")), int(os.environ.get("SWEEP_KILLS", "20"))

@@ -94,6 +94,22 @@ class Gates(Block):
         return {name: limit for name, limit in self.model_dump().items() if limit is not None}
 
 
+class Promise(Block):
+    """What a sweep expects of the model to ship, as `slimline adopt` writes it here; the report sets the outcome beside it.
+
+    Args:
+        sweep, trial: where it comes from.
+        accuracy: what is expected of the test images, from and to, by validation images that chose nothing.
+        packed_bytes, bops: of the trial's model. Values that were changed since make another model, which its bit operations tell.
+    """
+
+    sweep: str
+    trial: int = Field(ge=0)
+    accuracy: tuple[Annotated[float, Field(ge=0.0, le=1.0)], Annotated[float, Field(ge=0.0, le=1.0)]]
+    packed_bytes: int = Field(ge=1)
+    bops: int = Field(ge=0)
+
+
 class Evaluate(Block):
     """Settings of the last stage.
 
@@ -103,6 +119,7 @@ class Evaluate(Block):
         batch_size: images scored, or attacked, a call.
         attacks: null for none.
         gates: what `slimline gate` lets pass.
+        promise: what the sweep expected whose values were adopted; null: none was.
     """
 
     confidence: float = Field(gt=0.5, lt=1.0)
@@ -111,6 +128,7 @@ class Evaluate(Block):
     latency: Latency
     attacks: Attacks | None = None
     gates: Gates = Gates()
+    promise: Promise | None = None
 
     @model_validator(mode="after")
     def gates_are_of_what_is_measured(self) -> "Evaluate":

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from numpy import ndarray
 
 from slimline.evaluation.layers import Layer
-from slimline.report import calibration, figures, layers, mistakes, one_bit
+from slimline.report import calibration, figures, layers, mistakes, one_bit, promise
 from slimline.report.curves import Curve, read, read_all, steps_to
 from slimline.report.gates import verdict
 from slimline.report.numbers import count, label, milliseconds, percent, points, size, tick, times
@@ -78,6 +78,7 @@ def page(
     trained, level = read(curves), Level(confidence)
     lines = [*drawbacks(scorecard, latency), *less_robust(scorecard), *masked(scorecard)]
     sections = {
+        "Promised and obtained": promise.section(scorecard),
         "Accuracy against size and speed": Section(_tradeoffs(scorecard, latency, level)),
         "Speed": Section(_latencies(latency)),
         "Mistakes": mistakes.section(scorecard, images or {}),

@@ -28,6 +28,10 @@ SUPERVISOR = "SLIMLINE_SUPERVISOR"
 """Process number of whoever started the ranks; they end when it does."""
 
 
+class KilledError(SlimlineError):
+    """One of the processes was killed; what they were asked for may be right."""
+
+
 def free_port() -> int:
     """A port of this machine that nothing listens at."""
     with socket.socket() as probe:
@@ -41,7 +45,8 @@ def run_together(command: Sequence[str], ranks: int) -> int:
     A signal goes on to all of them. When one fails the others are ended.
 
     Raises:
-        SlimlineError: one was killed, which it could not say itself; or what the first of those that refused has told.
+        KilledError: one was killed, which it could not say itself.
+        SlimlineError: what the first of those that refused has told.
     """
     told, telling = os.pipe()
     os.set_blocking(told, False)
@@ -52,8 +57,7 @@ def run_together(command: Sequence[str], ranks: int) -> int:
     def hear(signum: int, _frame: FrameType | None) -> None:
         heard.append(signum)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, hear)
+    heeded = {number: signal.signal(number, hear) for number in (signal.SIGTERM, signal.SIGINT)}
     processes = [subprocess.Popen(command, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, pass_fds=(telling,)) for rank in range(ranks)]
     try:
         while not heard and all(process.poll() in (None, 0) for process in processes):
@@ -69,7 +73,11 @@ def run_together(command: Sequence[str], ranks: int) -> int:
         _send(processes, signal.SIGKILL)
         for process in processes:
             process.wait()
-    refusals = _heard(told)
+        for number, handler in heeded.items():
+            signal.signal(number, handler)
+        refusals = _heard(told)
+        os.close(told)
+        os.close(telling)
     if heard:
         for line in refusals[:1]:
             print(f"slimline: {line}", file=sys.stderr, flush=True)
@@ -77,7 +85,7 @@ def run_together(command: Sequence[str], ranks: int) -> int:
     for rank, code in failed:
         if code < 0:
             name = signal.Signals(-code).name
-            raise SlimlineError(
+            raise KilledError(
                 f"process {rank} of {ranks} was killed by {name} (SIGKILL: perhaps for memory); all were ended; run again, and the stage goes on "
                 "from its last checkpoint"
             )

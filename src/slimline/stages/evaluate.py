@@ -25,6 +25,7 @@ from slimline.evaluation.gates import Sides, judge
 from slimline.evaluation.latency import latency
 from slimline.evaluation.layers import layers
 from slimline.evaluation.one_bit import beside, reads_signs
+from slimline.evaluation.promise import outcome
 from slimline.evaluation.robustness import card, under_all, under_attack
 from slimline.evaluation.scorecard import Answers, agreement, disagreements, score
 from slimline.evaluation.statistics import compare_all, compared
@@ -124,6 +125,8 @@ def run(params: EvaluateParams, settings: Settings, paths: Paths, tracker: Track
     gates = judge(params.gates.limits, Sides(scorecard, timings, SHIPPED, REFERENCE), params.confidence)
 
     cards = scorecard["models"]
+    if params.promise is not None and SHIPPED in cards:
+        scorecard["promise"] = outcome(params.promise, cards[SHIPPED])
     write_json(paths.scorecard, scorecard)
     write_json(paths.gates, gates)
     if timings is not None:

@@ -1,6 +1,8 @@
 """A sweep's choice, written into params.yaml."""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from difflib import unified_diff
 from io import StringIO
 from pathlib import Path
@@ -15,7 +17,6 @@ from slimline.params.changes import changed, keys, put
 from slimline.params.file import load as load_params
 from slimline.paths import Paths
 from slimline.sweep.definition import load
-from slimline.sweep.objectives import ACCURACY
 from slimline.sweep.outcome import Files
 
 
@@ -31,15 +32,18 @@ def adopt(folder: Path, trial: int | None) -> str:
     definition = load(folder / "sweep.yaml")
     path = Paths((folder / definition.base).resolve()).params
     params = load_params(path)
-    values, expected = _chosen(folder, trial)
+    chosen = _chosen(folder, trial)
+    values = {**chosen.values, "evaluate.promise": chosen.expected(folder.name)}
     try:
         changed(params, values)
     except SlimlineError as error:
-        raise SlimlineError(f"{path}: what trial {trial} of {folder.name} found does not fit it any more: {error}; run the sweep again") from error
+        raise SlimlineError(
+            f"{path}: what trial {chosen.trial} of {folder.name} found does not fit it any more: {error}; run the sweep again"
+        ) from error
     text = rewritten(params.text, values)
     difference = "".join(unified_diff(params.text.splitlines(keepends=True), text.splitlines(keepends=True), str(path), str(path), n=1))
     write_text(path, text)
-    return f"{difference or f'{path}: these values stand there already'}\n{expected}\nBuild it: make repro"
+    return f"{difference or f'{path}: these values stand there already'}\n{chosen.told()}\nBuild it: make repro"
 
 
 def rewritten(text: str, values: dict[str, Any]) -> str:
@@ -50,10 +54,18 @@ def rewritten(text: str, values: dict[str, Any]) -> str:
     yaml.representer.add_representer(type(None), lambda representer, _: representer.represent_scalar("tag:yaml.org,2002:null", "null"))
     content = yaml.load(text)
     for name, value in values.items():
+        _make_room(content, keys(name))
         put(content, keys(name), _in_line(value))
     made = StringIO()
     yaml.dump(content, made)
     return made.getvalue()
+
+
+def _make_room(content: Any, path: tuple[str, ...]) -> None:
+    """A new key of a block stands before the others: behind the last one stand comments on what follows."""
+    block, *rest = path
+    if len(rest) == 1 and rest[0] not in content[block]:
+        content[block].insert(0, rest[0], None)
 
 
 def _in_line(value: Any) -> Any:
@@ -69,28 +81,52 @@ def _in_line(value: Any) -> Any:
     return made
 
 
-def _chosen(folder: Path, trial: int | None) -> tuple[dict[str, Any], str]:
-    """The values of a trial, and what it promises."""
+@dataclass(frozen=True)
+class Chosen:
+    """A trial's values, and what it promises."""
+
+    trial: int
+    values: Mapping[str, Any]
+    scores: Mapping[str, float]
+    promise: Mapping[str, float]
+
+    def told(self) -> str:
+        """What is to be expected, for a terminal."""
+        told = self.promise
+        return (
+            f"expected: {told['accuracy']:.2%} on validation images that chose nothing ({told['low']:.2%} to {told['high']:.2%}), "
+            f"between {told['test_accuracy_low']:.2%} and {told['test_accuracy_high']:.2%} of the test images, "
+            f"{self.scores['packed_bytes']:,} bytes, {self.scores['bops']:,} bit operations"
+        )
+
+    def expected(self, sweep: str) -> dict[str, Any]:
+        """The same as `evaluate.promise`."""
+        accuracy = [self.promise["test_accuracy_low"], self.promise["test_accuracy_high"]]
+        scores = {name: int(self.scores[name]) for name in ("packed_bytes", "bops")}
+        return {"sweep": sweep, "trial": self.trial, "accuracy": accuracy, **scores}
+
+
+def _chosen(folder: Path, trial: int | None) -> Chosen:
+    """What was recommended, or another trial of the front.
+
+    Raises:
+        SlimlineError: the sweep has not ended, or has no such trial.
+    """
     files = Files(folder)
     try:
-        if trial is None:
-            best = YAML(typ="safe", pure=True).load(StringIO(files.best.read_text()))
-            promise = best["promise"]
-            return best["values"], (
-                f"expected: {promise['accuracy']:.2%} on validation images that chose nothing ({promise['low']:.2%} to {promise['high']:.2%}), "
-                f"between {promise['test_accuracy_low']:.2%} and {promise['test_accuracy_high']:.2%} of the test images, "
-                f"{best['scores']['packed_bytes']:,} bytes, {best['scores']['bops']:,} bit operations"
+        best = YAML(typ="safe", pure=True).load(StringIO(files.best.read_text()))
+        if trial is None or trial == best["trial"]:
+            return Chosen(best["trial"], best["values"], best["scores"], best["promise"])
+        if trial not in best["others"]:
+            raise SlimlineError(
+                f"--trial {trial}: the front of {folder.name} has no such trial; there are {best['trial']}, {_listed(best['others'])}"
             )
         found = json.loads(files.trials.read_text())
     except FileNotFoundError as error:
         raise SlimlineError(f"{error.filename}: no such file; run the sweep to its end first (slimline sweep run {folder.name})") from error
-    rung, rows = list(found["rungs"].items())[-1]
-    row = next((row for row in rows if row["trial"] == trial and row["scores"]), None)
-    if row is None:
-        there = ", ".join(str(row["trial"]) for row in rows if row["scores"])
-        raise SlimlineError(f"--trial {trial}: rung {rung} of {folder.name} has no such trial; there are {there}")
-    scores = row["scores"]
-    return {**found["fixed"], **row["values"]}, (
-        f"expected: {scores[ACCURACY]:.2%} on the validation images that chose, which flatters it; {scores['packed_bytes']:,} bytes, "
-        f"{scores['bops']:,} bit operations"
-    )
+    row = next(row for row in list(found["rungs"].values())[-1] if row["trial"] == trial)
+    return Chosen(trial, {**found["fixed"], **row["values"]}, row["scores"], best["others"][trial])
+
+
+def _listed(trials: Mapping[int, Any]) -> str:
+    return ", ".join(map(str, trials)) or "no others"

@@ -7,6 +7,26 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Place:
+    """What trials are made of.
+
+    Args:
+        base: folder of params.yaml; users' own methods may lie there.
+        fixed: values of params.yaml that all trials have in common, by their paths.
+        chooses: the workspace that trials may see. judges: the one whose validation images judge.
+        cache: where pruned networks are kept for other trials, and other processes.
+        threads: of each process.
+    """
+
+    base: Path
+    fixed: Mapping[str, Any]
+    chooses: Path
+    judges: Path
+    cache: Path
+    threads: int
+
+
+@dataclass(frozen=True)
 class Asked:
     """A trial to run.
 
@@ -29,7 +49,7 @@ class Found:
 
     Args:
         scores: by objective.
-        seconds: by part.
+        seconds: by part, and of processors in all of them (`processor`), which do not grow when others are at work on the machine.
     """
 
     scores: Mapping[str, float]

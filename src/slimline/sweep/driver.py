@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
+from optuna import get_all_study_names
 from optuna.storages import BaseStorage
 
 from slimline.errors import SlimlineError
@@ -19,17 +20,18 @@ from slimline.params.base import Block
 from slimline.params.changes import changed
 from slimline.params.file import Params, plain
 from slimline.params.file import load as load_params
+from slimline.params.hardware import Hardware
 from slimline.params.prune import Prune
 from slimline.params.quantize import Quantize
 from slimline.paths import Paths
 from slimline.runtime.locks import held
-from slimline.sweep.asked import Asked, Found
+from slimline.sweep.asked import Asked, Found, Place
 from slimline.sweep.definition import VARIED, Definition, load
 from slimline.sweep.progress import Progress
 from slimline.sweep.results import excess, limits, promoted
 from slimline.sweep.space import Space, check
 from slimline.sweep.study import Claim, Finished, Rung, answering, database, journal
-from slimline.sweep.worker import Broken, Place, Refused, Worker
+from slimline.sweep.worker import Broken, Refused, Worker
 from slimline.sweep.workspace import code, contents, halved
 
 ATTEMPTS = 5
@@ -119,9 +121,16 @@ def opened(folder: Path) -> Opened:
         raise SlimlineError(f"{folder / 'sweep.yaml'}: {error}") from error
     if not base.model("student").manifest.exists():
         raise SlimlineError(f"{base.model('student').folder}: no trained student, which trials start from; run dvc repro distill_student first")
+    hardware = params.block("hardware", Hardware)
+    if hardware.nodes > 1:
+        raise SlimlineError(
+            f"{base.params}: hardware.nodes is {hardware.nodes}, but a trial trains on one machine; make it 1, and share the study by a database "
+            "(docs/sweeps.md)"
+        )
     what = definition.model_dump(mode="json", include={"objectives", "fixed", "space", "start", "allocated", "sampler", "seed"})
     blocks = [plain(block) for block in _apart(definition, params, common)]
     what |= {"epochs": definition.budget.epochs, "threads": definition.threads, "params": [params.seed, *blocks]}
+    what |= {"devices": hardware.devices, "strategy": hardware.strategy}
     facts = [what, contents(base), code()]
     identity = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
     return Opened(folder, definition, base, params, identity, Paths(folder).scratch / "sweep" / identity[:12])
@@ -155,6 +164,10 @@ class Team:
     def room(self) -> int:
         """How many tasks more can be given."""
         return self._size - len(self.busy)
+
+    def fill(self, tasks: int) -> None:
+        """Start all workers that so many tasks need: they import side by side, while the first one is already asked for something."""
+        self._workers += [Worker(self._place) for _ in range(min(self._size, tasks) - len(self._workers))]
 
     def give(self, task: Any, method: str, *arguments: Any) -> None:
         idle = next((worker for worker in self._workers if worker.task is None), None)
@@ -255,6 +268,8 @@ class Sweep:
         self.sweep, self.team, self.progress = sweep, workers, progress
         self.definition = sweep.definition
         self.storage = sweep.storage(mend=True)
+        if sweep.study("search") not in get_all_study_names(self.storage):
+            self.team.fill(self.definition.budget.trials)
         needed = {parameter.each for parameter in self.definition.space.values()} - {None}
         self.space = Space.of(self.definition, self.team.ask("names") if needed else {})
         self.search = self._rung("search")
@@ -319,7 +334,7 @@ class Sweep:
             if ended:
                 finished = [one for one in rung.finished() if one.slot in slots]
             self.progress.show(name, len(slots), finished, len(self.team.busy))
-            if not self.team.busy:
+            if not ended and not self.team.busy:
                 time.sleep(1.0)  # another driver is at the last trials
             if time.monotonic() - beaten > BEAT:
                 beaten = time.monotonic()

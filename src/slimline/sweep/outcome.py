@@ -155,11 +155,8 @@ def _best(ended: Ended, team: Team, choice: Choice, folders: Mapping[str, Path])
     baseline = _baseline(ended, team)
     if baseline is not None:
         right[BASELINE] = np.array(team.ask("judged", sweep.models / BASELINE))
-    count, images = int(right["best"].sum()), len(right["best"])
-    low, high = wilson(count, images, CONFIDENCE)
     test = json.loads((sweep.base.prepared / "dataset.json").read_text())["counts"]["test"]
-    # What is expected of so many other images, by a Beta distribution after Jeffreys of what is right.
-    least, most = betabinom(test, count + 0.5, images - count + 0.5).interval(CONFIDENCE)
+    others = {int(name): _promise(team.ask("judged", folder), test) for name, folder in folders.items() if name != str(one.slot)}
     return {
         "sweep": sweep.folder.name,
         "trial": one.slot,
@@ -168,17 +165,28 @@ def _best(ended: Ended, team: Team, choice: Choice, folders: Mapping[str, Path])
         "scores": dict(one.scores),
         "limits": dict(choice.bounds),
         # By validation images that neither chose this model nor saw it trained.
-        "promise": {
-            "images": images,
-            "accuracy": round(count / images, 6),
-            "low": round(low, 6),
-            "high": round(high, 6),
-            "test_images": test,
-            "test_accuracy_low": round(float(least) / test, 6),
-            "test_accuracy_high": round(float(most) / test, 6),
-        },
+        "promise": _promise(right["best"], test),
         "against_student": _against(right["best"], right["student"]),
         **({} if baseline is None else {"against_baseline": _beside(one.scores, baseline, right, sweep.definition.objectives)}),
+        # What the others of the front promise, for slimline adopt --trial. Whoever chooses by these has chosen by what was to judge.
+        "others": others,
+    }
+
+
+def _promise(right: Sequence[bool] | np.ndarray, test: int) -> dict[str, float]:
+    """What a model promises that names `right` of the images that judge, of these and of so many test images."""
+    count, images = int(np.sum(right)), len(right)
+    low, high = wilson(count, images, CONFIDENCE)
+    # What is expected of so many other images, by a Beta distribution after Jeffreys of what is right.
+    least, most = betabinom(test, count + 0.5, images - count + 0.5).interval(CONFIDENCE)
+    return {
+        "images": images,
+        "accuracy": round(count / images, 6),
+        "low": round(low, 6),
+        "high": round(high, 6),
+        "test_images": test,
+        "test_accuracy_low": round(float(least) / test, 6),
+        "test_accuracy_high": round(float(most) / test, 6),
     }
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -22,7 +23,7 @@ from slimline.evaluation.latency import summarize
 from slimline.export.runtime import deployed
 from slimline.files import whole_folder, write_bytes, write_json
 from slimline.params.changes import changed
-from slimline.params.file import Params, plain
+from slimline.params.file import Params, load, plain
 from slimline.params.hardware import Hardware
 from slimline.params.prune import Prune
 from slimline.params.quantize import Quantize
@@ -31,14 +32,16 @@ from slimline.quantization.allocate import within_drop
 from slimline.quantization.bits import Bits, Choice
 from slimline.quantization.calibrate import plan
 from slimline.quantization.sensitivity import sensitivity
-from slimline.runtime.checkpoints import Place
+from slimline.runtime import checkpoints
 from slimline.runtime.clock import Clock
 from slimline.runtime.outcome import accuracy, rightly
 from slimline.runtime.settings import Settings
-from slimline.stages.prune import pruned
+from slimline.runtime.world import ALONE, World
+from slimline.stages.prune import Pruned, pruned
 from slimline.stages.quantize import quantized
-from slimline.sweep.asked import Asked, Found
+from slimline.sweep.asked import Asked, Found, Place
 from slimline.sweep.objectives import ACCURACY
+from slimline.sweep.together import together
 from slimline.tracking.memory import MemoryTracker
 
 ONE_SHOT = {"name": "one_shot"}
@@ -50,20 +53,18 @@ class Trials:
     """Runs trials, one after another.
 
     Args:
-        params: those of the workspace that they start from.
-        fixed: values of params.yaml that they have in common, by their paths.
-        paths: the workspace that they may see.
-        judges: the workspace whose validation images judge.
-        cache: where pruned networks are kept for other trials, and other processes.
-        threads: of this process.
+        world: the processes that run each trial together; where there is but this one, it starts others for trials that
+            `hardware.devices` processes are to train.
     """
 
-    def __init__(self, params: Params, fixed: Mapping[str, Any], paths: Paths, judges: Paths, cache: Path, threads: int) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, place: Place, world: World = ALONE) -> None:
+        torch.set_num_threads(place.threads)
         torch.use_deterministic_algorithms(True)
-        self.params, self.fixed, self.paths, self.judges, self.cache = params, fixed, paths, judges, cache
-        self._hardware = params.block("hardware", Hardware).model_copy(update={"threads": threads})
-        self._validation = load_split(paths.prepared, "validation")
+        self.place, self.world = place, world
+        self.params, self.fixed = load(Paths(place.base).params), place.fixed
+        self.paths, self.judges, self.cache = Paths(place.chooses), Paths(place.judges), place.cache
+        self._hardware = self.params.block("hardware", Hardware).model_copy(update={"threads": place.threads})
+        self._validation = load_split(self.paths.prepared, "validation")
 
     def reference(self) -> dict[str, float]:
         """The student as it is, by objective."""
@@ -93,11 +94,13 @@ class Trials:
         Raises:
             SlimlineError: values that do not go together, or that the student cannot bear.
         """
-        clock = Clock()
+        clock, begun = Clock(), time.process_time()
         with clock.part("params"):
             changes = dict(asked.changes) if asked.bare else {**self.fixed, **asked.changes}
             params = changed(self.params, {**changes, **_retraining(self.params, changes, asked.epochs)})
-        settings = Settings(params.seed, self._hardware, clock=clock)
+        if self.world.alone and self._hardware.devices > 1 and _trains(params):
+            return together(self.place, asked, self._hardware.devices)
+        settings = Settings(params.seed, self._hardware, self.world, clock=clock)
         with clock.part("prune"):
             manifest, model = self._pruned(params.block("prune", Prune), settings)
         with clock.part("quantize"):
@@ -107,10 +110,10 @@ class Trials:
                 made = quantized(how, own, self.paths, MemoryTracker(), manifest, model)
         with clock.part("measure"):
             scores = self._scores(made.manifest, made.model)
-        if asked.keep is not None:
+        if asked.keep is not None and self.world.first:
             with clock.part("keep"):
                 artifacts.save(ModelFolder(asked.keep), made.manifest, made.model)
-        return Found(scores, clock.seconds)
+        return Found(scores, {**clock.seconds, "processor": time.process_time() - begun})
 
     def judged(self, folder: Path | None) -> list[bool]:
         """Which of the images that judge the model in `folder`, or the student, names rightly."""
@@ -131,23 +134,23 @@ class Trials:
     def _pruned(self, params: Prune, settings: Settings) -> tuple[artifacts.Manifest, nn.Module]:
         """The student pruned as `params` says; one that another trial has pruned so is loaded."""
         kept = ModelFolder(self.cache / _digest(plain(params)))
-        if not kept.folder.exists():
+        if not self.world.firsts(kept.folder.exists()):
             torch.manual_seed(settings.seed)
             with self._kept(settings, "prune", plain(params)) as own:
                 made = pruned(params, own, self.paths, MemoryTracker())
-            with whole_folder(kept.folder) as folder:
-                files = ModelFolder(folder)
-                write_json(files.manifest, made.manifest.model_dump(mode="json"))
-                write_bytes(files.weights, to_safetensors({name: tensor.contiguous() for name, tensor in stored_state(made.model).items()}))
+            if self.world.first:
+                _write(made, kept.folder)
+            self.world.firsts(None)  # the others read what it has written
         # Also what was just made is loaded: a trial's bytes must not depend on who was there first.
         return artifacts.load(kept)
 
     @contextmanager
     def _kept(self, settings: Settings, stage: str, values: Any) -> Iterator[Settings]:
         """`settings` with a place for the checkpoints of a training, which goes when that has succeeded."""
-        place = Place(self.cache.parent / "checkpoints" / stage, _digest(values), self._hardware.checkpoint_seconds)
+        place = checkpoints.Place(self.cache.parent / "checkpoints" / stage, _digest([values, self.world.ranks]), self._hardware.checkpoint_seconds)
         yield replace(settings, place=place)
-        place.clear()
+        if self.world.first:
+            place.clear()
 
     def _scores(self, manifest: artifacts.Manifest, model: nn.Module) -> dict[str, float]:
         return {
@@ -155,6 +158,17 @@ class Trials:
             "packed_bytes": len(artifacts.packed(manifest, model)),
             **asdict(measure(model, manifest.input_shape)),
         }
+
+
+def _write(made: Pruned, target: Path) -> None:
+    with whole_folder(target) as folder:
+        files = ModelFolder(folder)
+        write_json(files.manifest, made.manifest.model_dump(mode="json"))
+        write_bytes(files.weights, to_safetensors({name: tensor.contiguous() for name, tensor in stored_state(made.model).items()}))
+
+
+def _trains(params: Params) -> bool:
+    return params.block("prune", Prune).fit is not None or params.block("quantize", Quantize).fit is not None
 
 
 def _retraining(params: Params, changes: Mapping[str, Any], epochs: int | None) -> dict[str, Any]:

@@ -7,42 +7,26 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from typing import Any
 
 from slimline.errors import SlimlineError
-from slimline.paths import Paths
 from slimline.runtime.stopping import end_with
+from slimline.sweep.asked import Place
 
-SPAWN = get_context("spawn")
-"""Not forked: a process with torch's threads cannot be."""
+CONTEXT = get_context("forkserver")
+"""All workers are forked from one process that has imported what they need and started no threads, so that the second one, and whoever takes
+the place of one that was killed, is there at once. The driver itself could not be forked: it may have threads.
+"""
+
+CONTEXT.set_forkserver_preload(["slimline.sweep.trial"])
 
 
 PATIENCE = 5.0
 """Seconds that an idle worker may take to end by itself."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a worker works on.
-
-    Args:
-        base: folder of params.yaml; users' own methods may lie there.
-        fixed, chooses, judges, cache, threads: see `sweep.trial.Trials`.
-    """
-
-    base: Path
-    fixed: Mapping[str, Any]
-    chooses: Path
-    judges: Path
-    cache: Path
-    threads: int
 
 
 @dataclass(frozen=True)
@@ -63,8 +47,9 @@ class Worker:
     """The driver's end of one such process; `task` is what it is at."""
 
     def __init__(self, place: Place) -> None:
-        self.connection, other = SPAWN.Pipe()
-        self.process: SpawnProcess = SPAWN.Process(target=_work, args=(place, other, os.getpid()), name="slimline sweep worker", daemon=True)
+        os.environ["TQDM_DISABLE"] = "1"  # the driver shows how far all of it is
+        self.connection, other = CONTEXT.Pipe()
+        self.process = CONTEXT.Process(target=_work, args=(place, other, os.getpid()), name="slimline sweep worker", daemon=True)
         self.process.start()
         other.close()
         self.task: Any = None
@@ -100,12 +85,11 @@ class Worker:
 def _work(place: Place, connection: Connection, driver: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the driver ends its workers
     end_with([driver])
-    os.environ["TQDM_DISABLE"] = "1"  # the driver shows how far all of it is
     sys.path.insert(0, str(place.base))
-    from slimline.params.file import load  # what takes long is imported here, so that a driver need not wait for its own
+    from slimline.runtime.launch import KilledError  # what takes long is imported here, so that a driver need not wait for its own
     from slimline.sweep.trial import Trials
 
-    trials = Trials(load(Paths(place.base).params), place.fixed, Paths(place.chooses), Paths(place.judges), place.cache, place.threads)
+    trials = Trials(place)
     while True:
         try:
             method, arguments = connection.recv()
@@ -113,6 +97,8 @@ def _work(place: Place, connection: Connection, driver: int) -> None:
             return
         try:
             answer = getattr(trials, method)(*arguments)
+        except KilledError:
+            return  # one of several processes that a trial was run in: as if it had been this one
         except SlimlineError as error:
             answer = Refused(" ".join(str(error).split()))
         except Exception:

@@ -80,7 +80,8 @@ def code() -> str:
 
 
 TRIALS = ("core", "data", "distillation", "export", "models", "params", "pruning", "quantization", "runtime")
-MODULES = ("artifacts.py", "registry.py", "stages/prune.py", "stages/quantize.py", "sweep/trial.py", "sweep/samplers.py", "sweep/workspace.py")
+SWEEP = ("sweep/trial.py", "sweep/together.py", "sweep/samplers.py", "sweep/workspace.py")
+MODULES = ("artifacts.py", "registry.py", "stages/prune.py", "stages/quantize.py", *SWEEP)
 """Of this package, what trials are made by."""
 
 
