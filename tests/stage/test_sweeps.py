@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,16 +18,21 @@ import psutil
 import pytest
 import torch
 from chain import GENTLE, LOSS, TINY
+from optuna.storages import BaseStorage
+from optuna.trial import TrialState
 from safetensors.torch import save_file
 
 from slimline.artifacts import Manifest, fresh
 from slimline.data.prepared import describe
 from slimline.errors import SlimlineError
+from slimline.params.evaluate import Evaluate
 from slimline.params.file import load
 from slimline.params.prune import Prune
 from slimline.paths import Paths
+from slimline.runtime.launch import free_port
 from slimline.sweep.adopt import adopt
 from slimline.sweep.status import begun, status, table
+from slimline.sweep.study import database, journal
 
 SWEEP = """
 base: ..
@@ -43,6 +49,8 @@ sampler: {name: tpe, startup: 4}
 budget: {trials: TRIALS, short: 0, full: false}
 """
 MODEL = {"name": "mlp", "hidden": [8]}
+PATIENCE = 3600
+"""Seconds; on a machine that does other things besides it has taken half of them."""
 POSTGRESQL = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
@@ -82,7 +90,7 @@ def started(folder: Path, *words: str, **environment: str) -> subprocess.Popen[s
 
 
 def ended(folder: Path, *words: str, **environment: str) -> None:
-    assert started(folder, *words, **environment).wait(600) == 0, (folder.parent / f"{folder.name}.log").read_text()
+    assert started(folder, *words, **environment).wait(PATIENCE) == 0, (folder.parent / f"{folder.name}.log").read_text()
 
 
 def rows(folder: Path) -> list[dict[str, object]]:
@@ -97,39 +105,54 @@ def killed(driver: subprocess.Popen[str], draw: random.Random) -> None:
         (driver if draw.random() < 0.2 else draw.choice(workers)).send_signal(signal.SIGKILL)
 
 
-def driven_through(folder: Path, kills: int, *words: str, **environment: str) -> None:
-    """Run a sweep to its end, killing something of it `kills` times."""
-    draw, driver = random.Random(0), started(folder, *words, **environment)
-    while kills and driver.poll() != 0:
-        time.sleep(draw.uniform(2.0, 12.0))
+def driven_through(folder: Path, kills: int, storage: BaseStorage, *words: str, **environment: str) -> int:
+    """Run a sweep to its end, killing something of it `kills` times, at random trials; how often the driver was started."""
+    draw, driver, starts = random.Random(0), started(folder, *words, **environment), 1
+    for moment in sorted(draw.choices(range(TRIALS), k=kills)):
+        while finished(storage) < moment:
+            assert driver.poll() != 2, (folder.parent / f"{folder.name}.log").read_text()
+            if driver.poll() is not None:
+                driver, starts = started(folder, *words, **environment), starts + 1
+            time.sleep(0.1)
+        time.sleep(draw.uniform(0.0, 1.0))
         killed(driver, draw)
-        kills -= 1
-        if driver.poll() is not None and driver.returncode != 0:
-            driver = started(folder, *words, **environment)
-    if driver.wait(600):
+    if driver.wait(PATIENCE):
         ended(folder, *words, **environment)
+        starts += 1
+    return starts
+
+
+def finished(storage: BaseStorage) -> int:
+    """How many trials of all studies are."""
+    ends = (TrialState.COMPLETE, TrialState.PRUNED)
+    return sum(len(storage.get_all_trials(study._study_id, deepcopy=False, states=ends)) for study in storage.get_all_studies())
 
 
 @pytest.fixture
 def postgresql(tmp_path: Path) -> Iterator[str]:
     """The address of a database of a server that lives for one test."""
-    if "SLIMLINE_POSTGRESQL" not in os.environ:
-        pytest.skip("not run yet on PostgreSQL; set SLIMLINE_POSTGRESQL=1 to try")
-    if not POSTGRESQL:
+    path = os.pathsep.join([os.environ["PATH"], *map(str, POSTGRESQL)])
+    initdb, postgres = (shutil.which(name, path=path) for name in ("initdb", "postgres"))
+    if initdb is None or postgres is None:
         pytest.skip("no PostgreSQL server here (apt-get install postgresql)")
-    folder = Path("/tmp") / f"slimline-postgresql-{os.getpid()}"
-    user = "postgres" if os.geteuid() == 0 else None
-    folder.mkdir(mode=0o777)
-    folder.chmod(0o777)
-    command = [str(POSTGRESQL[-1] / "initdb"), "-D", str(folder / "data"), "-U", "slimline", "--auth=trust"]
-    subprocess.run(command, check=True, user=user, cwd="/", capture_output=True)
-    options = ["-D", str(folder / "data"), "-k", str(folder), "-p", "5499", "-c", "fsync=off"]
-    server = subprocess.Popen([str(POSTGRESQL[-1] / "postgres"), *options], user=user, cwd="/", stderr=subprocess.DEVNULL)
+    psycopg = pytest.importorskip("psycopg")
+    nobody = 65534 if os.geteuid() == 0 else None  # root may not run it
+    folder = Path(tempfile.mkdtemp(prefix="slimline-postgresql-"))
+    if nobody is not None:
+        os.chown(folder, nobody, -1)
+    command = [initdb, "-D", str(folder / "data"), "-U", "slimline", "--auth=trust"]
+    subprocess.run(command, check=True, user=nobody, cwd=folder, capture_output=True)
+    port = free_port()
+    options = ["-D", str(folder / "data"), "-p", str(port), "-h", "127.0.0.1", "-k", "", "-c", "fsync=off"]
+    server = subprocess.Popen([postgres, *options], user=nobody, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"postgresql://slimline@127.0.0.1:{port}/postgres"
     try:
-        ready = [str(POSTGRESQL[-1] / "pg_isready"), "-h", "127.0.0.1", "-p", "5499"]
-        while subprocess.run(ready, check=False, capture_output=True).returncode:
+        for _ in range(600):
+            with suppress(psycopg.OperationalError), psycopg.connect(address):
+                break
+            assert server.poll() is None
             time.sleep(0.2)
-        yield "postgresql://slimline@127.0.0.1:5499/postgres"
+        yield address
     finally:
         server.send_signal(signal.SIGINT)
         server.wait()
@@ -166,7 +189,7 @@ def test_trials_that_two_processes_train_are_one_set_of_values_for_both_and_surv
         assert driver.poll() is None, (tmp_path / "ranks.log").read_text()
         time.sleep(0.1)
     os.kill(int(first.read_text().split()[0]), signal.SIGKILL)
-    assert driver.wait(600) == 0, (tmp_path / "ranks.log").read_text()
+    assert driver.wait(PATIENCE) == 0, (tmp_path / "ranks.log").read_text()
     assert [row["trial"] for row in rows(folder)] == [0, 1, 2]
     values = {row["values"]["prune.criterion.value"] for row in rows(folder)}
     seen = [{line.split()[1] for line in (tmp_path / f"seen {rank}").read_text().splitlines()} for rank in range(2)]
@@ -177,15 +200,37 @@ def test_trials_that_two_processes_train_are_one_set_of_values_for_both_and_surv
 TRIALS, KILLS = int(os.environ.get("SWEEP_TRIALS", "60")), int(os.environ.get("SWEEP_KILLS", "20"))
 
 
-@pytest.mark.slow
-def test_a_sweep_on_a_file_whose_processes_are_killed_at_random_has_the_same_trials(tmp_path: Path) -> None:
-    paths = base(tmp_path)
-    one, other = sweep(paths, "whole", TRIALS), sweep(paths, "killed", TRIALS)
-    ended(one, "run")
-    driven_through(other, KILLS, "run")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep that nobody disturbed."""
+    folder = sweep(base(tmp_path_factory.mktemp("whole")), "some", TRIALS)
+    ended(folder, "run")
+    return folder
+
+
+def same(one: Path, other: Path) -> None:
+    """Whether two sweeps finished the same trials, each once."""
     assert rows(one) == rows(other)
     assert [row["trial"] for row in rows(other)] == list(range(TRIALS))
-    assert (one / "best.yaml").read_text().replace("whole", "killed") == (other / "best.yaml").read_text()
+    assert (one / "best.yaml").read_text() == (other / "best.yaml").read_text()
+
+
+def once(storage: BaseStorage, trials: int) -> None:
+    """Whether each of so many slots has one finished trial, and none is left."""
+    (study,) = storage.get_all_studies()
+    found = storage.get_all_trials(study._study_id)
+    assert not [trial for trial in found if trial.state.name in ("RUNNING", "WAITING")]
+    assert sorted(trial.user_attrs["slot"] for trial in found if trial.state.name in ("COMPLETE", "PRUNED")) == list(range(trials))
+
+
+@pytest.mark.slow
+def test_a_sweep_on_a_file_whose_processes_are_killed_at_random_has_the_same_trials(whole: Path, tmp_path: Path) -> None:
+    paths = base(tmp_path)
+    other = sweep(paths, "some", TRIALS)
+    storage = journal(other / ".slimline" / "study.journal")
+    assert driven_through(other, KILLS, storage, "run") > 1
+    same(whole, other)
+    once(storage, TRIALS)
 
     assert f"search: {TRIALS} of {TRIALS} trials finished" in status(other)
     assert table(other).startswith("front of ")
@@ -194,27 +239,39 @@ def test_a_sweep_on_a_file_whose_processes_are_killed_at_random_has_the_same_tri
     assert "\n+" in told
     assert "expected: " in told
     assert load(paths.params).block("prune", Prune).target == {"name": "threshold", "below": 1.0}
+    promise = load(paths.params).block("evaluate", Evaluate).promise
+    assert promise is not None
+    assert promise.sweep == "some"
     with pytest.raises(SlimlineError, match="has no such trial; there are"):
         adopt(other, TRIALS)
     assert before != paths.params.read_text()
     assert status(other), "what is fixed or varied may stand in params.yaml with another value"
     definition = other / "sweep.yaml"
     definition.write_text(definition.read_text().replace("high: 8", "high: 7"))
-    with pytest.raises(SlimlineError, match=r"no study of what sweep.yaml says now; there are killed [0-9a-f]{12}, of another search space"):
+    with pytest.raises(SlimlineError, match=r"no study of what sweep.yaml says now; there are some [0-9a-f]{12}, of another search space"):
         begun(other)
 
 
 @pytest.mark.slow
-def test_on_postgresql_two_drivers_whose_processes_are_killed_finish_each_trial_once(postgresql: str, tmp_path: Path) -> None:
-    import optuna
+def test_a_sweep_on_postgresql_whose_processes_are_killed_at_random_has_the_same_trials(whole: Path, postgresql: str, tmp_path: Path) -> None:
+    other = sweep(base(tmp_path), "some", TRIALS)
+    storage = database(postgresql)
+    assert driven_through(other, KILLS, storage, "run", SLIMLINE_SWEEP_STORAGE=postgresql) > 1
+    same(whole, other)
+    once(storage, TRIALS)
 
-    first, second = base(tmp_path / "first"), base(tmp_path / "second")
-    folders = [sweep(paths, "shared", TRIALS) for paths in (first, second)]
-    other = started(folders[1], "run", SLIMLINE_SWEEP_STORAGE=postgresql)
-    driven_through(folders[0], KILLS, "run", SLIMLINE_SWEEP_STORAGE=postgresql)
-    assert other.wait(600) == 0
-    (name,) = optuna.get_all_study_names(postgresql.replace("postgresql:", "postgresql+psycopg:"))
-    trials = optuna.load_study(study_name=name, storage=postgresql.replace("postgresql:", "postgresql+psycopg:")).get_trials()
-    assert not [trial for trial in trials if trial.state.name in ("RUNNING", "WAITING")]
-    assert sorted(trial.user_attrs["slot"] for trial in trials if trial.state.name in ("COMPLETE", "PRUNED")) == list(range(TRIALS))
+
+@pytest.mark.slow
+def test_two_drivers_on_postgresql_finish_each_trial_once_though_one_of_them_is_killed(postgresql: str, tmp_path: Path) -> None:
+    few = max(TRIALS // 5, 4)
+    folders = [sweep(base(tmp_path / name), "shared", few) for name in ("first", "second")]
+    storage = database(postgresql)
+    one, other = (started(folder, "run", SLIMLINE_SWEEP_STORAGE=postgresql) for folder in folders)
+    while finished(storage) < few // 3:
+        time.sleep(0.1)
+    one.kill()
+    one.wait()
+    ended(folders[0], "run", SLIMLINE_SWEEP_STORAGE=postgresql)
+    assert other.wait(PATIENCE) == 0, (tmp_path / "second" / "shared.log").read_text()
+    once(storage, few)
     assert rows(folders[0]) == rows(folders[1])
