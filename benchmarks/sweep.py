@@ -2,15 +2,19 @@
 
     python benchmarks/sweep.py [--trials 60] [--sweep threshold_bits]     # after make repro; two to five minutes on 2 cores
 
+Seconds on the clock grow when others are at work on the machine; so those of processors are told, too, and how many trials a minute they make
+on an idle one at best.
+
 Each run is of the same sweep.yaml, in a folder of its own, without promotion, so that nothing is kept from the run before. Trials a minute
 are counted from the moment when the first worker is ready to the last trial told; that start is told beside it, those of further workers
-lie within. Overhead is the time of workers that no part of a trial accounts for, a trial: their start, drawing, storing and handing over.
+lie within. Overhead is the time of workers that no part of a trial accounts for, a trial: drawing, storing, handing over, and waiting.
 The trials are compared with as many whole pipelines by the seconds of the stages' last runs (`slimline plan --json`), where MLflow has
 them. The last line is one JSON object.
 """
 
 import argparse
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -41,22 +45,25 @@ def measured(definition: Path, trials: int, workers: int) -> dict[str, Any]:
     try:
         with (folder / "sweep.yaml").open("w") as file:
             yaml.dump(values, file)
-        start = time.perf_counter()
+        start, before = time.perf_counter(), time.process_time()
         ended = run(folder)
-        wall = time.perf_counter() - start
+        wall, driver = time.perf_counter() - start, time.process_time() - before
     finally:
         shutil.rmtree(folder)
     found = [one for one in ended.rungs["search"] if one.scores]
     parts = {name: fmean(one.seconds[name] for one in found) for name in found[0].seconds}
-    spent = ended.search_seconds
+    processor = parts.pop("processor")
+    spent, count = ended.search_seconds, len(ended.rungs["search"])
     return {
         "workers": workers,
-        "trials": len(ended.rungs["search"]),
-        "infeasible": len(ended.rungs["search"]) - len(found),
-        "trials_a_minute": 60 * len(ended.rungs["search"]) / spent,
+        "trials": count,
+        "infeasible": count - len(found),
+        "trials_a_minute": 60 * count / spent,
         "start_seconds": wall - spent,
         "seconds_a_trial": parts,
-        "overhead_a_trial": spent * workers / len(ended.rungs["search"]) - sum(parts.values()),
+        "overhead_a_trial": spent * workers / count - sum(parts.values()),
+        "processor_seconds": {"a_trial": processor, "driver_a_trial": driver / count},
+        "trials_a_minute_idle": 60 * workers / (processor + workers * driver / count),
     }
 
 
@@ -65,6 +72,14 @@ def pipeline_seconds() -> float | None:
     told = subprocess.run([sys.executable, "-c", "from slimline.cli import main; main()", "plan", "--json"], cwd=ROOT, capture_output=True, text=True)
     seconds = [stage["last_seconds"] for stage in json.loads(told.stdout or "[]")]
     return sum(seconds) if seconds and None not in seconds else None
+
+
+def _import_seconds() -> float:
+    """Seconds of processors by which workers import what they need."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", "import slimline.sweep.trial"], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
@@ -81,12 +96,19 @@ def main() -> None:
             f"{row['workers']} workers: {row['trials_a_minute']:.1f} trials a minute (bar on 2 cores: {BAR:g}); a trial in seconds: {parts}, "
             f"driver and storage {row['overhead_a_trial']:.2f}; start {row['start_seconds']:.1f} s"
         )
+        spent, idle = row["processor_seconds"], row["trials_a_minute_idle"]
+        print(
+            f"  seconds of processors: {spent['a_trial']:.2f} a trial and {spent['driver_a_trial']:.3f} of the driver for it, "
+            f"so at most {idle:.0f} trials a minute with nothing else at work"
+        )
+    started = _import_seconds()
+    print(f"workers are forked from one process, whose imports take {started:.1f} seconds of a processor, once a sweep")
     whole = pipeline_seconds()
     if whole is not None:
         sweep = 60 * given.trials / rows[-1]["trials_a_minute"] + rows[-1]["start_seconds"]
         times = given.trials * whole / sweep
         print(f"{given.trials} trials: {sweep:.0f} s; {given.trials} whole pipelines: {given.trials * whole:.0f} s, {times:.0f} times as long")
-    print(json.dumps({"machine": machine(), "runs": rows, "pipeline_seconds": whole}))
+    print(json.dumps({"machine": machine(), "runs": rows, "import_seconds": started, "pipeline_seconds": whole}))
 
 
 if __name__ == "__main__":
