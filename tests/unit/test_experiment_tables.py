@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import random
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,14 @@ def test_the_tables_say_what_the_record_says(folder: Path) -> None:
 
 def test_there_are_such_experiments() -> None:
     assert FOLDERS
+
+
+def test_a_hypervolume_is_that_of_the_cells_that_points_cover() -> None:
+    hypervolume, draw = importlib.import_module("experiments.sweep_samplers.tables").hypervolume, random.Random(0)
+    for count in range(8):
+        points = [[draw.randint(1, 5) / 5 for _ in range(3)] for _ in range(count)]
+        covered = sum(any(all(5 * at > cell for at, cell in zip(point, one, strict=True)) for point in points) for one in product(range(5), repeat=3))
+        assert hypervolume(points) == pytest.approx(covered / 125)
 
 
 def record(name: str, seed: int, wrong: list[int]) -> dict[str, object]:

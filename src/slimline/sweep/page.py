@@ -1,6 +1,7 @@
 """A sweep on one page that needs nothing beside itself: front, importance, parallel coordinates and history, drawn by Optuna."""
 
 import base64
+import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
@@ -12,8 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from optuna.study import Study
 from optuna.visualization import matplotlib as drawn
 
+from slimline.report.numbers import count
 from slimline.sweep.driver import Ended
-from slimline.sweep.objectives import OBJECTIVES
+from slimline.sweep.objectives import ACCURACY, OBJECTIVES
 from slimline.sweep.study import Finished
 
 DPI = 110
@@ -37,7 +39,17 @@ def page(ended: Ended, members: Sequence[Finished], milliseconds: Mapping[str, f
         best=best,
         refused=refused,
         pictures=_pictures(ended),
+        score=_score,
+        value=_value,
     )
+
+
+def _score(name: str, value: float) -> str:
+    return f"{100 * value:.2f}\u202f%" if name == ACCURACY else count(round(value))
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
 
 def _pictures(ended: Ended) -> list[tuple[str, str]]:
