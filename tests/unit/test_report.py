@@ -14,7 +14,9 @@ from slimline.errors import SlimlineError
 from slimline.evaluation.gates import GATES
 from slimline.evaluation.layers import Layer
 from slimline.evaluation.masking import TESTS
+from slimline.evaluation.promise import outcome
 from slimline.evaluation.statistics import compare
+from slimline.params.evaluate import Promise
 from slimline.paths import Paths
 from slimline.report import figures, one_bit
 from slimline.report.curves import read
@@ -25,6 +27,7 @@ from slimline.report.mistakes import picked
 from slimline.report.numbers import milliseconds, points, short, size, times
 from slimline.report.page import page
 from slimline.report.plots import write_plots
+from slimline.report.promise import section as promised
 from slimline.report.robustness import less_robust, masked, table, verdict
 from slimline.report.tables import models_table
 from slimline.report.words import Level, accuracy_sentence, drawbacks, headline, meaning
@@ -373,6 +376,25 @@ def test_the_curves_data_start_at_a_budget_of_zero(scorecard) -> None:
     for card in scorecard["models"].values():
         del card["attacks"]
     assert [row["quantized"] for row in table(scorecard)] == [0.95]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "bops", "said"),
+    [
+        (0.90, 0.99, 1_024_000_000, "as promised"),
+        (0.97, 0.99, 1_024_000_000, "below what was promised"),
+        (0.90, 0.91, 1_000, "the promise is of another model"),
+    ],
+)
+def test_what_a_sweep_promised_stands_beside_what_came_of_it(low, high, bops, said, scorecard) -> None:
+    made = scorecard["models"]["quantized"]
+    made["accuracy"] = 0.95
+    scorecard["promise"] = outcome(Promise(sweep="bits", trial=7, accuracy=(low, high), packed_bytes=made["packed_bytes"] + 5, bops=bops), made)
+    section = promised(scorecard)
+    assert section.table is not None
+    assert section.table.rows[0][:3] == ["test accuracy", f"{100 * low:.1f}\u202f% to {100 * high:.1f}\u202f%", "95.0\u202f%"]
+    assert section.table.rows[1][3] == "\u22125"
+    assert said in f"{section.table.rows[0]} {section.table.note}"
 
 
 def test_of_what_was_not_measured_the_page_says_nothing(scorecard, latency, curves) -> None:
