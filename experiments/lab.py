@@ -35,6 +35,7 @@ from slimline.params.fit import Fit
 from slimline.params.hardware import Hardware
 from slimline.paths import ModelFolder, Paths
 from slimline.registry import Spec
+from slimline.report.record import between
 from slimline.runtime.checkpoints import Place, key
 from slimline.runtime.classifier import Classifier
 from slimline.runtime.fingerprint import git_state
@@ -362,6 +363,12 @@ def said(results: Path, parts: Callable[[Records, int], list[str]]) -> str:
         return "Not run in full yet."
     values = json.loads(results.read_text())
     return "\n\n".join([*parts(by_name(values), values["sessions"][-1]["images"]["test"]), made(values)])
+
+
+def readme(folder: Path, tables: str) -> str:
+    """README.md of the experiment in `folder` with `tables` in their place."""
+    begin = f"<!-- results: made by `python -m experiments.{folder.name}.measure record` from results.json -->"
+    return between((folder / "README.md").read_text(), begin, "<!-- end of results -->", tables)
 
 
 def mean_error(of: Mapping[int, Mapping[str, Any]], images: int) -> str:

@@ -1,6 +1,6 @@
 """The tables that the experiments on one bit share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -8,6 +8,11 @@ from experiments.lab import Records, mean_error, pooled
 from slimline.report.record import markdown
 
 CONFIDENCE = 0.95
+
+
+def parts(labels: Mapping[str, tuple[str, str]], pairs: Sequence[tuple[str, str]]) -> Callable[[Records, int], list[str]]:
+    """What `experiments.lab.said` asks for; the arguments are those of `networks` and `differences`."""
+    return lambda records, images: [networks(records, images, labels), differences(records, images, labels, pairs), equal(records, images)]
 
 
 def networks(records: Records, images: int, labels: Mapping[str, tuple[str, str]]) -> str:

@@ -9,14 +9,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from experiments.lab import Records, by_name, made, pooled
+from experiments.lab import Records, by_name, made, pooled, readme
 from slimline.quantization.bits import Bits
 from slimline.report.drawing import color, marker, png
-from slimline.report.record import between, markdown
+from slimline.report.record import markdown
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results.json"
-BEGIN, END = "<!-- results: made by `python -m experiments.bit_ladder.measure record` from results.json -->", "<!-- end of results -->"
 RUNGS: tuple[Bits, ...] = (64, 32, 16, "bf16", "e4m3", "e5m2", 8, 6, 5, 4, 3, 2)
 WAYS = ("calibrated", "trained", "taught")
 """Post-training; then trained on its grids under labels alone; or under labels and the teacher."""
@@ -108,7 +107,7 @@ def picture(values: Mapping[str, Any]) -> bytes:
 
 def renewed() -> str:
     """README.md with what results.json says, where there is one."""
-    return between((HERE / "README.md").read_text(), BEGIN, END, said(RESULTS))
+    return readme(HERE, said(RESULTS))
 
 
 def said(results: Path) -> str:

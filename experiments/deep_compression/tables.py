@@ -11,13 +11,11 @@ from matplotlib.figure import Figure
 from experiments.deep_compression_pruning.tables import CELLS as PRUNED
 from experiments.deep_compression_pruning.tables import NETWORKS, PAPER
 from experiments.deep_compression_pruning.tables import Cell as Pruning
-from experiments.lab import Records, by_name, mean_error, said
+from experiments.lab import Records, by_name, mean_error, readme, said
 from slimline.report.drawing import color, marker, png
-from slimline.report.record import between, markdown
+from slimline.report.record import markdown
 
 HERE = Path(__file__).resolve().parent
-BEGIN = "<!-- results: made by `python -m experiments.deep_compression.measure record` from results.json -->"
-END = "<!-- end of results -->"
 TIMES = {"lenet300": (40, 150), "lenet5": (39, 400)}
 """How many times smaller the paper's files are, and what is reached for here."""
 FLOAT_BYTES = 4
@@ -56,7 +54,7 @@ CELLS = {network: cells(network) for network in NETWORKS}
 
 def renewed() -> str:
     """README.md with what results.json says."""
-    return between((HERE / "README.md").read_text(), BEGIN, END, said(HERE / "results.json", parts))
+    return readme(HERE, said(HERE / "results.json", parts))
 
 
 def parts(records: Records, images: int) -> list[str]:

@@ -1,7 +1,7 @@
 """A model on disk: a folder of four files, from which it is rebuilt without pickle.
 
 `model.json` says how to build the network and which forms it took on, `model.safetensors` holds its tensors; `model.onnx` and
-`model.slim` are the same network to run and to ship.
+`model.slim` are the same network to run and to ship. `model.sha256` tells when one of them was altered.
 """
 
 import copy
@@ -22,6 +22,7 @@ from slimline.core.integers import check_sums
 from slimline.core.quantized import load_stored_state, stored_state
 from slimline.data.prepared import Description, Resize
 from slimline.errors import SlimlineError
+from slimline.export.digests import check_digests, digests
 from slimline.export.onnx import to_onnx
 from slimline.export.packed import read_packed, to_packed
 from slimline.files import whole_folder, write_bytes, write_json
@@ -127,7 +128,7 @@ def save(
     provenance: str | None = None,
     check: Callable[[ModelFolder], None] | None = None,
 ) -> None:
-    """Write all four files of `model`, whole or not at all.
+    """Write all four files of `model` and their digests, whole or not at all.
 
     Args:
         early: weights of an early step of its training, to be kept beside it.
@@ -144,6 +145,7 @@ def save(
         write_bytes(files.packed, packed(manifest, model, provenance))
         if early is not None:
             write_bytes(files.early, to_safetensors({name: tensor.contiguous() for name, tensor in early.items()}))
+        write_bytes(files.digests, digests(folder.iterdir()))
         if check is not None:
             check(files)
 
@@ -152,7 +154,7 @@ def load(source: ModelFolder) -> tuple[Manifest, nn.Module]:
     """Rebuild a model, in eval mode.
 
     Raises:
-        SlimlineError: a file that is missing, truncated, foreign, or does not fit the others.
+        SlimlineError: a file that is missing, truncated, altered, foreign, or does not fit the others.
     """
     try:
         description = json.loads(source.manifest.read_text())
@@ -163,6 +165,7 @@ def load(source: ModelFolder) -> tuple[Manifest, nn.Module]:
         ) from error
     except (SafetensorError, ValueError, RecursionError) as error:
         raise SlimlineError(f"{source.folder}: a truncated or foreign model file ({error}); run the stage that makes it again") from error
+    check_digests(source, source.files)
     return _rebuilt(description, state, str(source.folder))
 
 
@@ -173,6 +176,7 @@ def load_early(source: ModelFolder, model: nn.Module) -> nn.Module:
         SlimlineError: none are kept, or they do not fit.
     """
     try:
+        check_digests(source, [source.early])
         early = copy.deepcopy(model)
         early.load_state_dict(load_file(source.early))
     except FileNotFoundError as error:

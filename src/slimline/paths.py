@@ -15,7 +15,7 @@ MADE_BY = {"teacher": "train_teacher", "student": "distill_student", "student_al
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """One model on disk: four files that describe the same network."""
+    """One model on disk: four files that describe the same network, and their digests."""
 
     folder: Path
 
@@ -34,6 +34,15 @@ class ModelFolder:
     @property
     def packed(self) -> Path:
         return self.folder / "model.slim"
+
+    @property
+    def digests(self) -> Path:
+        return self.folder / "model.sha256"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that describe the network."""
+        return self.manifest, self.weights, self.onnx, self.packed
 
     @property
     def curve(self) -> Path:

@@ -43,9 +43,19 @@ def test_a_channel_of_zeros_gets_codes_of_zero_and_harms_no_other() -> None:
     assert quantize(torch.tensor([[0.0], [0.55]]), scale, zero_point, 0, 0, 255).tolist() == [[0], [255]]
 
 
-def test_a_tensor_without_range_is_refused() -> None:
+def test_a_channel_that_decayed_to_almost_nothing_is_one_of_zeros() -> None:
+    """A step of it would be 0 in 32 bits, and x / step no number."""
+    low, high = torch.tensor([-1e-42, -2.0]), torch.tensor([1e-42, 1.0])
+    for ranged, largest in ((symmetric_scale, 127), (asymmetric_scale, 255)):
+        scale, zero_point = ranged(low, high, largest)
+        assert scale[0] == 1
+        assert torch.isfinite(quantize(high[:, None], scale, zero_point, 0, -127, 255)).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-42])
+def test_a_tensor_without_range_is_refused(value) -> None:
     with pytest.raises(SlimlineError, match="without range"):
-        asymmetric_scale(torch.zeros(2), torch.zeros(2), 255)
+        asymmetric_scale(torch.zeros(2), torch.full((2,), value), 255)
 
 
 def test_a_range_off_zero_is_widened_until_it_holds_zero() -> None:

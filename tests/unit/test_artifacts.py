@@ -1,6 +1,8 @@
 """A model on disk: four files, from which the very same network comes back."""
 
 import json
+import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ import tiny
 from slimline.artifacts import Manifest, fresh, load, load_packed, packed, save
 from slimline.core.resized import differing
 from slimline.errors import SlimlineError
+from slimline.evaluation.predict import shipped
 from slimline.export.packed import provenance_of
 from slimline.export.parity import parity
 from slimline.export.runtime import OnnxModel
@@ -86,7 +89,7 @@ def test_the_same_model_gives_the_same_bytes_in_any_folder(form, zoo, tmp_path) 
     saved = zoo[form]
     again = ModelFolder(tmp_path / "quite" / "another" / "place")
     save(again, *load(saved.folder))
-    assert sorted(path.name for path in again.folder.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in again.folder.iterdir()) == sorted((*FILES, "model.sha256"))
     for file in FILES:
         assert (again.folder / file).read_bytes() == (saved.folder.folder / file).read_bytes(), file
 
@@ -316,6 +319,33 @@ def test_one_flipped_bit_anywhere_in_a_packed_file_is_refused(copy) -> None:
         flipped[place] ^= 1 << (place % 8)
         copy.packed.write_bytes(flipped)
         packed_refused(copy.packed, "does not begin with SLIM|packed format|truncated or altered")
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_one_flipped_bit_in_any_file_of_a_folder_is_refused(file, zoo, tmp_path) -> None:
+    target = ModelFolder(shutil.copytree(zoo["float"].folder.folder, tmp_path / "model"))
+    content = (target.folder / file).read_bytes()
+    places = [*range(0, len(content), len(content) // 24), len(content) - 1]
+    for place in places:
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << (place % 8)
+        (target.folder / file).write_bytes(flipped)
+        assert str(target.folder) in refused(target)
+        if file in ("model.onnx", "model.slim"):
+            with pytest.raises(SlimlineError, match=f"{file}: truncated or altered"):
+                shipped(target.folder / file, threads=1)
+    (target.folder / file).write_bytes(content)
+    load(target)
+    for lines in (b"", target.digests.read_bytes().replace(file.encode(), b"another")):
+        target.digests.write_bytes(lines)
+        assert f"{file}: truncated or altered" in refused(target) or not lines
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="no coreutils here")
+def test_the_digests_of_a_folder_can_be_checked_without_slimline(zoo) -> None:
+    saved = zoo["float"].folder
+    checked = subprocess.run(["sha256sum", "--strict", "--check", saved.digests.name], cwd=saved.folder, capture_output=True, text=True, check=True)
+    assert sorted(checked.stdout.splitlines()) == sorted(f"{file}: OK" for file in FILES)
 
 
 @pytest.mark.parametrize(

@@ -102,8 +102,9 @@ def test_a_range_of_activations_is_that_of_the_network_of_real_numbers(images) -
 
 
 def test_an_empty_calibration_set_is_refused() -> None:
-    with pytest.raises(SlimlineError, match="calibration set is empty"):
-        quantized_at(tiny.trained(), 8, [])
+    for batches in ([], [torch.rand(0, *SHAPE)]):
+        with pytest.raises(SlimlineError, match="calibration set is empty"):
+            quantized_at(tiny.trained(), 8, batches)
 
 
 @pytest.mark.parametrize("value", [float("inf"), float("nan")])
@@ -113,11 +114,26 @@ def test_an_activation_without_end_is_refused_with_its_tensors_name(value, image
         quantized_at(tiny.trained(), 8, [images])
 
 
-def test_a_layer_of_zeros_is_refused_with_its_name(images) -> None:
-    model = tiny.trained()
-    nn.init.zeros_(model.network.classifier.weight)
-    with pytest.raises(SlimlineError, match=r"layer 'network.classifier' has no range"):
+@pytest.mark.parametrize("value", [0.0, 1e-42])
+def test_a_layer_of_zeros_is_refused_with_its_name_and_not_with_that_of_one_it_made_idle(value, images) -> None:
+    model = tiny.trained("lenet5")
+    layer = [name for name, one in model.named_modules() if isinstance(one, nn.Linear)][-1]
+    nn.init.constant_(model.get_submodule(layer).weight, value)
+    with pytest.raises(SlimlineError, match=f"layer '{layer}' has no range"):
         quantized_at(model, 8, [images])
+
+
+@pytest.mark.parametrize(("part", "value"), [("weight", float("inf")), ("bias", float("nan"))])
+def test_a_number_that_is_none_is_refused_with_its_layer_before_and_after_training(part, value, images) -> None:
+    model = tiny.trained()
+    trained = quantized_at(model, 8, [images])
+    with torch.no_grad():
+        getattr(model.network.classifier, part)[0] = value
+        trained.get_submodule("network.classifier").bias[0] = value
+    with pytest.raises(SlimlineError, match=r"layer 'network.classifier' has infinite or undefined weights"):
+        quantized_at(model, 8, [images])
+    with pytest.raises(SlimlineError, match=r"layer 'network.classifier': a bias needs more than 32 bits"):
+        stored_state(trained)
 
 
 def test_a_tensor_that_is_always_zero_is_refused_with_its_name(images) -> None:

@@ -153,5 +153,10 @@ def test_a_packed_file_runs_as_a_session_too(folder) -> None:
     session = slimline.load(packed, runtime="onnxruntime")
     with pytest.raises(SlimlineError, match="runtime is 'tensorrt'; take torch, onnxruntime or xnor"):
         slimline.load(packed, runtime="tensorrt")  # type: ignore[call-overload]
+    with pytest.raises(SlimlineError, match="threads is 0; take 1 or more"):
+        slimline.load(packed, runtime="onnxruntime", threads=0)
+    for wrong in (images.double().numpy(), images[0].numpy(), images[:, :, 1:].numpy(), images):
+        with pytest.raises(SlimlineError, match=r"images: found .*, where this network takes an array, float32 \[batch 1 8 8\]"):
+            session(wrong)
     assert session.runtime == "onnxruntime"
     assert np.allclose(session(images.numpy()), slimline.load(packed)(images).detach().numpy(), atol=1e-4)

@@ -105,6 +105,25 @@ def test_a_first_layer_reads_the_bits_of_pixels_and_other_numbers_by_torch(scale
         assert np.array_equal(XnorModel(uneven, (2, 8, 8), threads=1)(pixels.numpy()), uneven(pixels).numpy())
 
 
+class _Shaped(nn.Module):
+    """Asks for the batch's size, which is no tensor, and splits a tensor into two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.Linear(108, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        left, right = self.norm(self.first(x)).chunk(2, dim=1)
+        return self.last(left.reshape(x.shape[0], -1)) + self.last(right.reshape(x.size(0), -1))
+
+
+def test_a_network_may_ask_for_sizes_and_split_tensors(images) -> None:
+    made = binary(shaken(_Shaped()).eval(), {"layers": {"last": {"inputs": True, "scaled": False}}, "signs": []})
+    with torch.no_grad():
+        made.last.weight.copy_(sign(made.last.weight))
+        assert np.array_equal(XnorModel(made, SHAPE, threads=1)(images.numpy()), made(images).numpy())
+
+
 def test_a_packed_file_is_loaded_to_run_on_bits(tmp_path: Path, images) -> None:
     spec = {"name": "lenet5", **tiny.MODEL["lenet5"]}
     record, made = formed(network(spec, SHAPE, 10, (0.5,), (0.25,)).eval())
@@ -123,7 +142,7 @@ def test_images_that_do_not_fit_are_refused_in_a_line_and_none_at_all_give_no_lo
         (np.zeros((2, 3, 8, 8), np.float32), r"float32 \[2, 3, 8, 8\]"),
         (np.zeros((2, 1, 8, 8), np.float64), r"float64 \[2, 1, 8, 8\]"),
     ):
-        with pytest.raises(SlimlineError, match=rf"images {found} where this network takes float32 \[batch 1 8 8\]"):
+        with pytest.raises(SlimlineError, match=rf"images: found {found}, where this network takes an array, float32 \[batch 1 8 8\]"):
             run(wrong)
     with pytest.raises(SlimlineError, match="NaN has no sign"):
         run(np.full((1, *SHAPE), np.nan, np.float32))

@@ -15,6 +15,9 @@ from slimline.errors import SlimlineError
 PER_TENSOR = -1
 """The axis of a scale that is one number for the whole tensor."""
 
+SMALLEST_SCALE = 2.0**-63
+"""Steps below it are none: the step of a bias, a product of two, would be no normal number of 32 bits."""
+
 
 def integer_range(bits: int, *, signed: bool) -> tuple[int, int]:
     """Smallest and largest code of `bits` bits: [-(2^(b-1) - 1), 2^(b-1) - 1] if signed, else [0, 2^b - 1].
@@ -35,11 +38,15 @@ def symmetric_scale(
 ) -> tuple[Float[Tensor, " channels"], Integer[Tensor, " channels"]]:
     """Scale and zero point (all 0, int8) that map the larger of |low| and |high| to `code_high`.
 
-    A channel of zeros has no range; its scale is 1, and its codes are 0.
+    A channel of zeros (or of numbers so small that a step would be below SMALLEST_SCALE) has no range; its scale is 1, and its codes are 0.
     """
-    reach = torch.maximum(low.abs(), high.abs())
-    scale = torch.where(reach > 0, reach / code_high, torch.ones_like(reach))
+    scale = scale_or_one(torch.maximum(low.abs(), high.abs()) / code_high)
     return scale, torch.zeros_like(scale, dtype=torch.int8)
+
+
+def scale_or_one(steps: Float[Tensor, " channels"]) -> Float[Tensor, " channels"]:
+    """`steps`, 1 in the place of those that are none."""
+    return torch.where(steps >= SMALLEST_SCALE, steps, torch.ones_like(steps))
 
 
 def asymmetric_scale(
@@ -47,15 +54,16 @@ def asymmetric_scale(
 ) -> tuple[Float[Tensor, " channels"], Integer[Tensor, " channels"]]:
     """Scale and zero point (uint8) that map [min(low, 0), max(high, 0)] to [0, `code_high`]; zero has a code of its own.
 
-    A channel of zeros has no range; its scale is 1, and its codes are 0.
+    A channel without range has a scale of 1 and codes of 0, as in `symmetric_scale`.
 
     Raises:
         SlimlineError: no channel has a range.
     """
     low, high = torch.clamp(low, max=0.0), torch.clamp(high, min=0.0)
-    if not bool((high > low).any()):
+    steps = (high - low) / code_high
+    if not bool((steps >= SMALLEST_SCALE).any()):
         raise SlimlineError("a tensor without range: it is zero throughout, so it has no scale; remove the layer or calibrate on other images")
-    scale = torch.where(high > low, (high - low) / code_high, torch.ones_like(high))
+    scale = scale_or_one(steps)
     return scale, torch.clamp(torch.round(-low / scale), 0, code_high).to(torch.uint8)
 
 

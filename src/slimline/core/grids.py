@@ -13,7 +13,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from slimline.core.affine import PER_TENSOR, asymmetric_scale, dequantize, fake_quantize, integer_range, learned_quantize, quantize, symmetric_scale
+from slimline.core.affine import (
+    PER_TENSOR,
+    asymmetric_scale,
+    dequantize,
+    fake_quantize,
+    integer_range,
+    learned_quantize,
+    quantize,
+    scale_or_one,
+    symmetric_scale,
+)
 from slimline.core.codebook import nearest
 from slimline.core.floats import FORMATS, SCALED, fake_cast, largest, width
 from slimline.errors import SlimlineError
@@ -166,7 +176,7 @@ class FloatGrid(RangedGrid):
     def set_range(self, low: Float[Tensor, " channels"], high: Float[Tensor, " channels"]) -> None:
         reach = torch.maximum(low.abs(), high.abs())
         if self.scale is not None:
-            self.scale = torch.where(reach > 0, reach / self.high, torch.ones_like(reach)).view_as(self.scale)
+            self.scale = scale_or_one(reach / self.high).view_as(self.scale)
         elif float(reach.max()) > self.high:
             raise SlimlineError(
                 f"values up to {float(reach.max()):.3g}, where {self.format} ends at {self.high:.3g}; take bf16 or a scheme that clips"

@@ -314,7 +314,7 @@ def stored_state(model: nn.Module) -> dict[str, Tensor]:
             continue
         assert layer.bias is not None
         codes = torch.round(layer.bias.detach() / layer.bias_step)
-        if float(codes.abs().max()) >= LARGEST_BIAS:
+        if not float(codes.abs().max()) < LARGEST_BIAS:  # NaN neither
             raise SlimlineError(
                 f"layer '{name}': a bias needs more than 32 bits at its weights' scale; prune the channel, or train with a lower rate"
             )

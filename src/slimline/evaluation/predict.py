@@ -14,7 +14,9 @@ from slimline.data.batches import scaled
 from slimline.data.prepare.decode import Form, Resize, decode, decoders
 from slimline.data.sources.item import Unreadable
 from slimline.errors import SlimlineError
+from slimline.export.digests import check_digests
 from slimline.export.runtime import OnnxModel, TorchModel
+from slimline.paths import ModelFolder
 
 BATCH = 64
 """Images decoded and classified together."""
@@ -48,12 +50,13 @@ def shipped(path: Path, *, threads: int) -> Shipped:
     """The model at `path`: a file `model.onnx` or `model.slim`, or a folder that holds either (the first where it holds both).
 
     Raises:
-        SlimlineError: no such file, or none of a model.
+        SlimlineError: no such file, one that was altered, or none of a model.
     """
     files = [path / "model.onnx", path / "model.slim"] if path.is_dir() else [path]
     file = next((file for file in files if file.exists()), None)
     if file is None:
         raise SlimlineError(f"{path}: no model here; name a folder that holds model.onnx or model.slim, or one of these files")
+    check_digests(ModelFolder(file.parent), [file])
     if file.suffix == ".slim":
         manifest, model = artifacts.load_packed(file)
         return Shipped(TorchModel(model), manifest.classes, manifest.input_shape, manifest.resize, manifest.background, file)

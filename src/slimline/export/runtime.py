@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import nn
 
+from slimline.errors import SlimlineError
 from slimline.export.onnx import INPUT, OUTPUT
 from slimline.export.session import session
 
@@ -34,6 +35,19 @@ class Deployed(ABC):
         """Logits of float32 images in [0, 1]."""
 
 
+def check_images(images: Any, shape: tuple[int, ...]) -> None:
+    """
+    Args:
+        shape: channels, height and width of an image.
+
+    Raises:
+        SlimlineError: no array of float32, or of images of another shape.
+    """
+    if not isinstance(images, np.ndarray) or images.dtype != np.float32 or images.shape[1:] != shape:
+        found = f"{images.dtype} {list(images.shape)}" if isinstance(images, np.ndarray) else f"a {type(images).__name__}"
+        raise SlimlineError(f"images: found {found}, where this network takes an array, float32 [batch {' '.join(map(str, shape))}]")
+
+
 class OnnxModel(Deployed):
     """An ONNX file ready to run on the processor with `threads` threads."""
 
@@ -49,18 +63,20 @@ class OnnxModel(Deployed):
             SlimlineError: no such file, or none that ONNX Runtime can run.
         """
         self._session = session(source, threads, optimized=optimized)
+        self.input_shape: tuple[int, ...] = tuple(self._session.get_inputs()[0].shape[1:])
+        """Channels, height and width of an image."""
 
     @property
     def metadata(self) -> dict[str, str]:
         """What the file says of itself."""
         return dict(self._session.get_modelmeta().custom_metadata_map)
 
-    @property
-    def input_shape(self) -> tuple[int, ...]:
-        """Channels, height and width of an image."""
-        return tuple(self._session.get_inputs()[0].shape[1:])
-
     def __call__(self, images: Images) -> Logits:
+        """
+        Raises:
+            SlimlineError: images of another type or shape.
+        """
+        check_images(images, self.input_shape)
         return np.asarray(self._session.run([OUTPUT], {INPUT: images})[0])
 
 

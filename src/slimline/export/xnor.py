@@ -17,14 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
+from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 
 from slimline.core import xnor
 from slimline.core.binary import BinaryConv2d, BinaryLayer, BinaryLinear, scaled, sign
 from slimline.core.normalize import Normalize
 from slimline.core.quantized import SHAPE_FUNCTIONS, SHAPE_METHODS, is_kind, traced
 from slimline.errors import SlimlineError
-from slimline.export.runtime import Deployed, Images, Logits
+from slimline.export.runtime import Deployed, Images, Logits, check_images
 
 ORDERLY = (nn.Hardtanh, nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Tanh)
 """Modules that keep the order of numbers, whatever their place."""
@@ -95,7 +95,7 @@ class XnorModel(Deployed):
         Raises:
             SlimlineError: a network with no binary layer that reads ±1, or one that cannot be traced.
         """
-        self._graph, self._threads, self._input_shape = traced(model), threads, tuple(input_shape)
+        self._graph, self._threads, self.input_shape = traced(model), threads, tuple(input_shape)
         self._modules = dict(self._graph.named_modules())
         with torch.no_grad():
             ShapeProp(self._graph).propagate(torch.zeros(1, *input_shape))
@@ -130,9 +130,7 @@ class XnorModel(Deployed):
         Raises:
             SlimlineError: images of another type or shape; NaN in them, or made of them.
         """
-        if images.dtype != np.float32 or images.shape[1:] != self._input_shape:
-            sides = " ".join(map(str, self._input_shape))
-            raise SlimlineError(f"images {images.dtype} {list(images.shape)} where this network takes float32 [batch {sides}]")
+        check_images(images, self.input_shape)
         parts = [images[first : first + self._together] for first in range(0, len(images) or 1, self._together)]
         return np.concatenate([self._run(part, watch) for part in parts])
 
@@ -305,7 +303,9 @@ class XnorModel(Deployed):
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
-    return tuple(node.meta["tensor_meta"].shape)
+    """Of the tensor that `node` gives for one image; () where it gives something else, as `x.shape[0]` does."""
+    made = node.meta.get("tensor_meta")
+    return tuple(made.shape) if isinstance(made, TensorMetadata) else ()
 
 
 def _poolable(module: nn.MaxPool2d) -> bool:

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, fx, nn
-from torch.fx.passes.shape_prop import ShapeProp
+from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 
+from slimline.core.affine import SMALLEST_SCALE
 from slimline.core.grids import CodebookGrid, IntegerGrid, RangedGrid
 from slimline.core.quantized import (
     FLOAT_BITS,
@@ -98,7 +99,7 @@ def _source(call: fx.Node, on_grid: Mapping[str, Any], modules: dict[str, nn.Mod
 
 
 def _needs_grid(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    if node.op not in ("call_module", "call_function", "call_method") or not isinstance(node.meta.get("tensor_meta"), tuple):
+    if node.op not in ("call_module", "call_function", "call_method") or not isinstance(node.meta.get("tensor_meta"), TensorMetadata):
         return False
     if not node.meta["tensor_meta"].dtype.is_floating_point or keeps_grid(node, modules):
         return False
@@ -139,18 +140,18 @@ def calibrated(
     Raises:
         SlimlineError: no images, or a tensor without range or with infinite values, named.
     """
-    real, batches = take_out_idle_units(folded(model)), list(batches)
+    real, batches = folded(model), list(batches)
+    for name in record["weights"]:  # before an idle neighbour is blamed
+        _check_numbers(name, real.get_submodule(name))
+    take_out_idle_units(real)
     if equalized:
         equalize(real)
     seen = _observe(real, list(record["activations"]), batches)
     result = quantized(model, record)
     _take_weights(result, real)
     for name, layer in quantized_layers(result).items():
+        _check_numbers(name, layer)
         values = layer.weight.detach()
-        if not bool(torch.isfinite(values).all()):
-            raise SlimlineError(f"layer '{name}' has infinite or undefined weights; train it again, with a lower rate")
-        if not bool(values.any()):
-            raise SlimlineError(f"layer '{name}' has no range: its weights are all zero; prune less, or train it again")
         if isinstance(layer.grid, CodebookGrid):
             assert codebook is not None
             kept = values[values != 0] if layer.grid.zero else values.flatten()
@@ -170,6 +171,18 @@ def calibrated(
     if corrected:
         correct_biases(result, real, batches)
     return result
+
+
+def _check_numbers(name: str, layer: nn.Module) -> None:
+    """
+    Raises:
+        SlimlineError: a weight or a bias that is no finite number, or weights that are zero throughout.
+    """
+    assert isinstance(layer, nn.Conv2d | nn.Linear)
+    if not all(bool(torch.isfinite(numbers).all()) for numbers in (layer.weight, layer.bias) if numbers is not None):
+        raise SlimlineError(f"layer '{name}' has infinite or undefined weights; train it again, with a lower rate")
+    if not bool((layer.weight.abs() >= SMALLEST_SCALE).any()):
+        raise SlimlineError(f"layer '{name}' has no range: its weights are all zero; prune less, or train it again")
 
 
 @torch.no_grad()
@@ -233,7 +246,8 @@ def _observe(graph: fx.GraphModule, names: Iterable[str], batches: Iterable[Tens
     observer = _Observer(graph, names)
     with torch.no_grad():
         for batch in batches:
-            observer.run(batch)
+            if len(batch):
+                observer.run(batch)
     if not all(observer.seen.values()):
         raise SlimlineError("the calibration set is empty; give training images (quantize.calibration)")
     return {name: torch.cat(parts) for name, parts in observer.seen.items()}

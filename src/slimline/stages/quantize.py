@@ -104,6 +104,10 @@ def quantized(
 
 def run(params: QuantizeParams, settings: Settings, paths: Paths, tracker: Tracker) -> Made:
     """Write `models/quantized/`, its curve and `metrics/quantize.json`."""
+    if params.calibration > (there := len(load_split(paths.prepared, "train"))) and settings.world.first:
+        print(
+            f"quantize.calibration: {params.calibration} images are asked for, and the training split has {there}: these are taken", file=sys.stderr
+        )
     made = quantized(params, settings, paths, tracker, *artifacts.load(paths.model("pruned")))
     if 8 in (params.weights.bits, *params.weights.exceptions.values()) and adds_in_16_bits():
         print(f"quantize: {SATURATING}", file=sys.stderr)
