@@ -43,7 +43,7 @@ def _rank(folder: Path) -> None:
     from slimline.sweep.trial import Trials  # the worker imports it as it imports this
 
     first, second = json.loads((folder / TASK).read_text())
-    place = Place(**{name: Path(value) if name in PATHS else value for name, value in first.items()})
+    place = Place(**(first | {name: Path(first[name]) for name in PATHS}))
     asked = Asked(**{**second, "keep": None if second["keep"] is None else Path(second["keep"])})
     sys.path.insert(0, str(place.base))
     end_with([int(os.environ[SUPERVISOR])])
