@@ -36,8 +36,6 @@ def load(path: str | Path, *, runtime: Literal["torch", "onnxruntime", "xnor"] =
     """
     if runtime not in ("torch", "onnxruntime", "xnor"):
         raise SlimlineError(f"slimline.load: runtime is '{runtime}'; take torch, onnxruntime or xnor")
-    if threads < 1:
-        raise SlimlineError(f"slimline.load: threads is {threads}; take 1 or more")
     from slimline.artifacts import load_packed  # imports torch, which `import slimline` should not cost
 
     manifest, model = load_packed(Path(path))

@@ -68,10 +68,13 @@ def block(scheme: str, exceptions: dict[str, int], **changes: Any) -> dict[str, 
 
 
 @pytest.mark.parametrize("scheme", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SCHEMES])
-def test_every_scheme_makes_signs_of_the_student_and_of_untrained_weights_whose_files_answer_alike(scheme: str, copied: Chain) -> None:
+def test_every_scheme_makes_signs_of_the_student_and_of_untrained_weights_whose_files_answer_alike(
+    scheme: str, copied: Chain, capfd: pytest.CaptureFixture[str]
+) -> None:
     written = set()
     for scratch in (False, True):
-        copied.run("quantize", quantize=block(scheme, {}, from_scratch=scratch, **({"loss": None} if scratch else {})))
+        copied.run("quantize", quantize=block(scheme, {}, from_scratch=scratch, calibration=9999, **({"loss": None} if scratch else {})))
+        assert "quantize.calibration: 9999 images are asked for, and the training split has 1074: these are taken" in capfd.readouterr().err
         told = json.loads(copied.paths.stage_metrics("quantize").read_text())["quantized"]
         assert told["parity/deployed/agreement"] >= 0.98
         assert told["val/accuracy"] > 0.5, "ten classes: chance is a tenth"

@@ -222,6 +222,7 @@ def test_evaluation_measures_the_exported_file_and_sees_that_it_is_another_netwo
     chain = copy_of_chain()
     expected = json.loads(chain.paths.scorecard.read_text())["models"]["teacher"]
     chain.paths.model("pruned").onnx.write_bytes(chain.paths.model("teacher").onnx.read_bytes())
+    chain.paths.model("pruned").digests.unlink()  # they would tell
     scorecard = json.loads(chain.run("evaluate", evaluate=UNATTACKED).paths.scorecard.read_text())
     card = scorecard["models"]["pruned"]
     assert (card["accuracy"], card["ece"]) == (expected["accuracy"], expected["ece"])
@@ -236,7 +237,7 @@ def test_a_model_that_cannot_be_evaluated_is_refused_and_the_others_are_reported
     chain = copy_of_chain()
     chain.paths.model(broken).onnx.write_bytes(b"no network")
     expected = json.loads(chain.paths.scorecard.read_text())["models"]
-    with pytest.raises(SlimlineError, match=rf"{broken}/model\.onnx: ONNX Runtime cannot load it .*What could be said of the other models is in"):
+    with pytest.raises(SlimlineError, match=rf"{broken}/model\.onnx: truncated or altered .*What could be said of the other models is in"):
         chain.run("evaluate", evaluate={"attacks": None, "gates": {"size_ratio": 2.0}})
     scorecard = json.loads(chain.paths.scorecard.read_text())
     assert list(scorecard["refused"]) == [broken]

@@ -20,6 +20,7 @@ from slimline.data.prepared import describe, load_split
 from slimline.data.sources.images import images
 from slimline.errors import SlimlineError
 from slimline.evaluation.predict import probabilities, shipped
+from slimline.export.runtime import check_images
 from slimline.params.data import Data
 from slimline.paths import ModelFolder
 from slimline.quantization.calibrate import calibrated, plan
@@ -135,6 +136,7 @@ def test_many_images_are_classified_as_each_alone(folder) -> None:
         (("{}/grey.png", "--model", "{}/broken.png"), "broken.png: ONNX Runtime cannot load it"),
         (("{}/grey.png", "--model", "{}/damaged.onnx"), "damaged.onnx: ONNX Runtime cannot load it"),
         (("{}/grey.png", "--model", "{}/model", "--top", "0"), "'0' is no whole number from 1 on"),
+        (("{}/grey.png", "--model", "{}/model", "--threads", "99999"), "threads: found 99999; take 1 to 1024"),
         (("{}/grey.png", "--model", "{}/model", "--background", "300"), "--background: found 300; a grey level from 0 to 255"),
     ],
 )
@@ -153,10 +155,15 @@ def test_a_packed_file_runs_as_a_session_too(folder) -> None:
     session = slimline.load(packed, runtime="onnxruntime")
     with pytest.raises(SlimlineError, match="runtime is 'tensorrt'; take torch, onnxruntime or xnor"):
         slimline.load(packed, runtime="tensorrt")  # type: ignore[call-overload]
-    with pytest.raises(SlimlineError, match="threads is 0; take 1 or more"):
-        slimline.load(packed, runtime="onnxruntime", threads=0)
-    for wrong in (images.double().numpy(), images[0].numpy(), images[:, :, 1:].numpy(), images):
-        with pytest.raises(SlimlineError, match=r"images: found .*, where this network takes an array, float32 \[batch 1 8 8\]"):
+    for threads in (0, 99_999):
+        with pytest.raises(SlimlineError, match=f"threads: found {threads}; take 1 to 1024"):
+            slimline.load(packed, runtime="onnxruntime", threads=threads)
+    told = r"images: found {}, where this network takes an array, float32 \[batch 1 8 8\]"
+    for wrong, found in ((images.double().numpy(), r"float64 \[5, 1, 8, 8\]"), (images[:, :, 1:].numpy(), r"float32 \[5, 1, 7, 8\]")):
+        with pytest.raises(SlimlineError, match=told.format(found)):
             session(wrong)
+    for wrong, found in ((images[0].numpy(), r"float32 \[1, 8, 8\]"), (images, "a Tensor")):  # of types that are checked while tests run
+        with pytest.raises(SlimlineError, match=told.format(found)):
+            check_images(wrong, SHAPE)
     assert session.runtime == "onnxruntime"
     assert np.allclose(session(images.numpy()), slimline.load(packed)(images).detach().numpy(), atol=1e-4)

@@ -38,6 +38,19 @@ def test_two_networks_name_the_same_classes_in_every_way_of_computing_them() -> 
     assert max(row["accuracy"] for row in result["rows"]) > 0.8, "networks that guess would agree on anything"
 
 
+def test_the_benchmark_of_8_bits_says_what_its_intervals_contradict(monkeypatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    missed = importlib.import_module("int8").missed
+
+    def row(least: float, most: float, *, accurate: bool) -> dict:
+        batch = {"ours_to_fp32": {"low": least, "high": most}, "ours_to_quantize_static": {"low": least, "high": most}}
+        return {"as_accurate": accurate, "batch_1": batch, "batch_64": {key: {"low": 1.1, "high": 1.2} for key in batch}}
+
+    assert missed({"good": row(1.01, 1.1, accurate=True)}) == []
+    assert missed({"level": row(0.99, 1.01, accurate=True)}) == ["level, batch_1: not faster than fp32"]
+    assert len(missed({"bad": row(0.8, 0.9, accurate=False)})) == 3
+
+
 def test_the_packing_table_is_within_three_hundredths_of_what_codes_are_worth() -> None:
     text = (ROOT / "docs" / "packed-format.md").read_text()
     rows = re.findall(r"^\| \d bits, \d+% zero \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|", text, re.M)

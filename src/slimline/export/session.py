@@ -33,11 +33,25 @@ SATURATING = (
 )
 
 
+MOST_THREADS = 1024
+"""More would take minutes to start."""
+
+
+def check_threads(threads: int) -> None:
+    """
+    Raises:
+        SlimlineError: a number of threads that nothing runs with.
+    """
+    if not 1 <= threads <= MOST_THREADS:
+        raise SlimlineError(f"threads: found {threads}; take 1 to {MOST_THREADS}, as many as there are free cores")
+
+
 def session(source: Path | bytes, threads: int, *, optimized: bool = True, rewritten: Path | None = None) -> onnxruntime.InferenceSession:
     """
     Raises:
-        SlimlineError: no such file, or none that ONNX Runtime can run.
+        SlimlineError: no such file, or none that ONNX Runtime can run; a number of threads that nothing runs with.
     """
+    check_threads(threads)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

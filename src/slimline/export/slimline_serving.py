@@ -13,7 +13,7 @@ import onnxruntime
 import pandas as pd
 
 EXACT_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8"}
-"""As in `export.runtime`: x86 processors with none of these add products of 8 by 8 bits in 16 bits, unless they are told not to."""
+"""As in `export.session`: x86 processors with none of these add products of 8 by 8 bits in 16 bits, unless they are told not to."""
 
 
 class Classifier:

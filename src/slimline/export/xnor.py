@@ -25,6 +25,7 @@ from slimline.core.normalize import Normalize
 from slimline.core.quantized import SHAPE_FUNCTIONS, SHAPE_METHODS, is_kind, traced
 from slimline.errors import SlimlineError
 from slimline.export.runtime import Deployed, Images, Logits, check_images
+from slimline.export.session import check_threads
 
 ORDERLY = (nn.Hardtanh, nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.Tanh)
 """Modules that keep the order of numbers, whatever their place."""
@@ -44,10 +45,6 @@ class Layout:
     channels: int
     height: int = 1
     width: int = 1
-
-    @property
-    def numbers(self) -> int:
-        return self.channels * self.height * self.width
 
 
 Values = dict[str, Tensor | np.ndarray]
@@ -93,8 +90,9 @@ class XnorModel(Deployed):
     def __init__(self, model: nn.Module, input_shape: tuple[int, int, int], *, threads: int) -> None:
         """
         Raises:
-            SlimlineError: a network with no binary layer that reads ±1, or one that cannot be traced.
+            SlimlineError: a network with no binary layer that reads ±1, or one that cannot be traced; a number of threads that nothing runs with.
         """
+        check_threads(threads)
         self._graph, self._threads, self.input_shape = traced(model), threads, tuple(input_shape)
         self._modules = dict(self._graph.named_modules())
         with torch.no_grad():

@@ -9,7 +9,7 @@ from slimline.errors import SlimlineError
 from slimline.registry import suggestion
 
 Bits = int | str
-"""2 to 8: integers. 1: signs (`quantization.binary`, not a grid). 32, 16, "bf16", "e4m3", "e5m2": floating-point numbers."""
+"""2 to 8: integers. 1: signs (`quantization.binarize`, not a grid). 32, 16, "bf16", "e4m3", "e5m2": floating-point numbers."""
 
 FLOATS: Mapping[Bits, str] = {32: "float32", 16: "float16", "bf16": "bfloat16", "e4m3": "e4m3", "e5m2": "e5m2"}
 
