@@ -47,8 +47,8 @@ class Layout:
     width: int = 1
 
 
-Values = dict[str, Tensor | np.ndarray]
-"""What is known while a batch runs: real numbers by the name of their node, bits by `bits_of` that name."""
+Values = dict[str, Any]
+"""What is known while a batch runs: what torch computed by the name of its node, bits by `bits_of` that name."""
 
 
 def bits_of(node: fx.Node) -> str:
@@ -61,7 +61,7 @@ class Step:
 
     reads: tuple[str, ...]
     makes: str
-    run: Callable[..., Tensor | np.ndarray]
+    run: Callable[..., Any]
 
 
 Watch = Callable[[Step, Callable[[], None]], None]
@@ -163,7 +163,7 @@ class XnorModel(Deployed):
             self.steps.append(Step((inputs[0].name,), node.name, _settled(module)))
             return
 
-        def run(*found: Tensor) -> Tensor:
+        def run(*found: Any) -> Any:  # tensors, but for sizes and what splits a tensor
             known = dict(zip(inputs, found, strict=True))
             args: Any = fx.node.map_arg(node.args, known.__getitem__)
             kwargs: Any = fx.node.map_arg(node.kwargs, known.__getitem__)
