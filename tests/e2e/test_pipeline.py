@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from repository import Repository
+from repository import Repository, refused
 
 from slimline.paths import MODELS, STAGES
 
@@ -175,6 +175,12 @@ def test_an_experiment_with_another_parameter_compares_with_the_first(finished: 
         assert "0.6" in finished.output("dvc", "params", "diff")
         changes = json.loads(finished.output("dvc", "metrics", "diff", "--json"))["metrics/summary.json"]
         assert changes["quantized_packed_bytes"]["diff"] < 0
+        # The later one is smaller, so it passes; the first one against it does not, but keeps its own distance from its own teacher.
+        assert "passed  size_growth" in finished.output("slimline", "compare", "main", ".")
+        back = finished.run("slimline", "compare", ".", "main", "--json")
+        judged = json.loads(back.stdout)
+        assert (back.returncode, judged["regression"]["gates"]["size_growth"]["passed"], judged["gates"]["passed"]) == (1, False, True)
+        refused(finished.run("slimline", "compare", "main", "nowhere"), "nowhere: no such folder and no git revision")
         finished.output("dvc", "plots", "show", "--out", str(finished.root.parent / "plots"))
         page = (finished.root.parent / "plots" / "index.html").read_text()
         assert all(name in page for name in DRAWN)

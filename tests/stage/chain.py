@@ -41,6 +41,7 @@ evaluate:
   margin: 0.05
   batch_size: 256
   gates: {{accuracy_drop: 0.999, size_ratio: 2.0, robustness_drop: 0.999}}
+  regression: {{accuracy_drop: 0.999, size_growth: 0.0}}
   latency: {{threads: 1, batch_sizes: [1, 8], rounds: 10, warm_up: 1}}
   attacks:
     images: 24

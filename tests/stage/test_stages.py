@@ -2,8 +2,10 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -232,20 +234,49 @@ def test_evaluation_measures_the_exported_file_and_sees_that_it_is_another_netwo
     assert chain.paths.robustness.read_text().count("\n") == 2
 
 
-@pytest.mark.parametrize("broken", ["pruned", "teacher"])
-def test_a_model_that_cannot_be_evaluated_is_refused_and_the_others_are_reported(broken, copy_of_chain: Copy) -> None:
-    chain = copy_of_chain()
-    chain.paths.model(broken).onnx.write_bytes(b"no network")
+def unreadable(files: ModelFolder) -> None:
+    files.onnx.write_bytes(b"no network")
+
+
+def changed(**change: Any) -> Callable[[ModelFolder], None]:
+    """Writes a model's folder anew, with another manifest."""
+
+    def change_it(files: ModelFolder) -> None:
+        manifest, model = artifacts.load(files)
+        artifacts.save(files, manifest.model_copy(update=change), model)
+
+    return change_it
+
+
+BROKEN: dict[str, dict[str, tuple[Callable[[ModelFolder], None], str]]] = {
+    "teacher": {"teacher": (unreadable, "teacher/model.onnx: truncated or altered")},
+    "others": {
+        "student": (changed(classes=tuple("abcdefghij")), "student knows the classes a, b, c, d, e, f, g, h, i, j, the data 0, 1"),
+        "student_alone": (changed(background=0), "student_alone was made for images with background 0, the data have 255"),
+        "pruned": (unreadable, "pruned/model.onnx: truncated or altered"),
+    },
+}
+
+
+@pytest.mark.parametrize("which", BROKEN)
+def test_models_that_cannot_be_evaluated_are_refused_and_the_others_are_reported(which, copy_of_chain: Copy) -> None:
+    chain, broken = copy_of_chain(), BROKEN[which]
+    for name, (break_it, _) in broken.items():
+        break_it(chain.paths.model(name))
     expected = json.loads(chain.paths.scorecard.read_text())["models"]
-    with pytest.raises(SlimlineError, match=rf"{broken}/model\.onnx: truncated or altered .*What could be said of the other models is in"):
+    with pytest.raises(SlimlineError, match=r"What could be said of the other models is in .*scorecard\.json") as refusal:
         chain.run("evaluate", evaluate={"attacks": None, "gates": {"size_ratio": 2.0}})
     scorecard = json.loads(chain.paths.scorecard.read_text())
-    assert list(scorecard["refused"]) == [broken]
-    assert set(scorecard["models"]) == set(MODELS) - {broken}
+    assert list(scorecard["refused"]) == list(broken)
+    assert all(told in scorecard["refused"][name] for name, (_, told) in broken.items())
+    first, *others = broken
+    assert broken[first][1] in str(refusal.value)
+    assert all(name in str(refusal.value) for name in others)
+    assert set(scorecard["models"]) == set(MODELS) - set(broken)
     assert scorecard["models"]["quantized"]["accuracy"] == expected["quantized"]["accuracy"]
-    assert all(broken not in name for name in scorecard["comparisons"])
+    assert not any(name in pair.split("_vs_") for pair in scorecard["comparisons"] for name in broken)
     gate = json.loads(chain.paths.gates.read_text())["gates"]["size_ratio"]
-    assert (gate["passed"], gate["why"]) == ((False, "not measured") if broken == "teacher" else (True, ""))
+    assert (gate["passed"], gate["why"]) == ((False, "not measured") if "teacher" in broken else (True, ""))
 
 
 def test_a_test_split_of_one_image_is_evaluated_and_says_how_little_that_is(copy_of_chain: Copy, capfd: pytest.CaptureFixture[str]) -> None:
@@ -270,12 +301,12 @@ def test_test_figures_stand_on_the_run_of_each_models_own_stage(chain: Chain) ->
     assert not beside["quantize"].keys() & chain.made["quantize"].metrics.keys()
 
 
-def test_two_models_are_compared_on_the_test_images_and_the_gates_decide_the_exit_code(
-    chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_two_models_are_compared_on_the_test_images_and_limits_decide_the_exit_code(
+    chain: Chain, copy_of_chain: Copy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def compare(*arguments: str) -> int:
+    def compare(*arguments: str, root: Path = chain.paths.root) -> int:
         try:
-            cli.main(["--workspace", str(chain.paths.root), "compare", *arguments])
+            cli.main(["--workspace", str(root), "compare", *arguments])
         except SystemExit as ended:
             return int(ended.code or 0)
         return 0
@@ -287,8 +318,24 @@ def test_two_models_are_compared_on_the_test_images_and_the_gates_decide_the_exi
             assert found["models"][key][figure] == scorecard["models"][name][figure], figure
     same = ("images", "only_first", "only_second", "low", "high")
     assert [found["comparisons"]["B_vs_A"][key] for key in same] == [scorecard["comparisons"]["quantized_vs_teacher"][key] for key in same]
-    assert compare(str(chain.paths.root), str(chain.paths.model("teacher").folder)) == 1  # no gate lets a larger one pass
-    assert "FAILED  size_ratio" in capsys.readouterr().out
+    assert list(found["regression"]["gates"]) == ["accuracy_drop", "size_growth"]
+    assert [found["gates"][key] for key in ("model", "reference", "passed")] == ["quantized", "teacher", True]
+    # A later one may not be larger; a folder has no run of its own, so nothing is said of its teacher.
+    assert compare(str(chain.paths.root), str(chain.paths.model("teacher").folder)) == 1
+    told = capsys.readouterr().out
+    assert ("FAILED  size_growth" in told, "nothing of what its run measured" in told) == (True, True)
+    # Nothing is lost from a workspace to its copy; the limits against the teacher are those of its run, if that was about the same files.
+    copy = copy_of_chain().paths
+    text = copy.params.read_text().replace("size_ratio: 2.0", "size_ratio: 2000.0")
+    copy.params.write_text(text.replace("size_growth: 0.0", "size_growth: 0.0, robustness_drop: 0.999"))
+    assert compare(str(chain.paths.root), ".", root=copy.root) == 1
+    assert re.search(
+        r"passed  size_growth .*\npassed  robustness_drop .*\n\nB against its teacher.*\n.*\nFAILED  size_ratio", capsys.readouterr().out
+    )
+    scorecard["models"]["quantized"]["errors"] += 1
+    copy.scorecard.write_text(json.dumps(scorecard))
+    assert compare(str(chain.paths.root), ".", root=copy.root) == 0
+    assert "metrics/scorecard.json of . is about another model" in capsys.readouterr().out
     manifest, model = artifacts.load(chain.paths.model("quantized"))
     for change, told in (({"classes": tuple("abcdefghij")}, "knows the classes a, b"), ({"background": 0}, "was made for images with background 0")):
         artifacts.save(ModelFolder(tmp_path / "other"), manifest.model_copy(update=change), model)

@@ -10,25 +10,27 @@ from slimline import cli
 from slimline.evaluation.gates import GATES, Sides, judge, table
 from slimline.evaluation.statistics import compared
 from slimline.files import write_json
-from slimline.params.evaluate import Gates
+from slimline.params.evaluate import Gates, Regression
 from slimline.paths import Paths
 
+SLOWER = {"batch_64": {"speed_up": 0.8, "low": 0.625, "high": 0.9, "verdict": "slower"}}
 
-def sides(*, only_quantized: int = 2, only_teacher: int = 4, images: int = 1000, **changes: Any) -> Sides:
+
+def sides(*, only_quantized: int = 2, only_teacher: int = 4, images: int = 1000, slower: dict[str, Any] = SLOWER, **changes: Any) -> Sides:
     pair = vars(compared(only_quantized, only_teacher, images, 0.95))
     scorecard = {
         "models": {"teacher": {"packed_bytes": 300, "ece": 0.01}, "quantized": {"packed_bytes": 100, "ece": 0.02}},
         "comparisons": {"quantized_vs_teacher": pair},
         "robustness": [{"first": "quantized", "second": "teacher", "difference": d, "low": d - 0.05} for d in (0.0, -0.1)],
     }
-    ratio = {"speed_up": 2.0, "low": 1.8, "high": 2.2}
     timed = {"p50_ms": 1.0, "p50_low_ms": 0.9, "p50_high_ms": 1.1}
-    latency = {"models": {"quantized": {"batch_1": timed}}, "ratios_to_teacher": {"quantized": {"batch_1": ratio}}}
+    ratios = {"batch_1": {"speed_up": 2.0, "low": 1.8, "high": 2.2, "verdict": "faster"}, **slower}
+    latency = {"models": {"quantized": {"batch_1": timed}}, "ratios_to_teacher": {"quantized": ratios}}
     return Sides(scorecard | changes, latency, "quantized", "teacher")
 
 
 def test_every_gate_of_the_parameters_is_judged_and_no_other() -> None:
-    assert set(GATES) == set(Gates.model_fields)
+    assert set(GATES) == set(Gates.model_fields) | set(Regression.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,9 @@ def test_every_gate_of_the_parameters_is_judged_and_no_other() -> None:
         ("speed_up", 1.8, 1.9),
         ("ece", 0.02, 0.015),
         ("robustness_drop", 0.151, 0.149),
+        ("size_growth", -0.66, -0.67),
+        ("slow_down", 0.61, 0.59),
+        ("ece_rise", 0.011, 0.009),
     ],
 )
 def test_a_limit_holds_where_the_worse_end_of_the_interval_keeps_it(gate, passes, fails) -> None:
@@ -47,6 +52,15 @@ def test_a_limit_holds_where_the_worse_end_of_the_interval_keeps_it(gate, passes
         judged = judge({gate: limit}, sides(), 0.95)
         assert (judged["passed"], judged["gates"][gate]["passed"]) == (holds, holds)
         assert table(judged).startswith("passed" if holds else "FAILED")
+
+
+def test_a_slow_down_that_noise_explains_passes_and_one_at_another_batch_size_does_not() -> None:
+    noisy = {"batch_64": SLOWER["batch_64"] | {"verdict": "no difference shown"}}
+    judged = judge({"slow_down": 0.1}, sides(slower=noisy), 0.95)
+    assert table(judged) == "passed  slow_down       25.00 % (at worst 60.00 %); limit ≤ 10.00 %: no more than the machine's noise"
+    slower = {"batch_2": {"speed_up": 0.9, "low": 0.85, "high": 0.95, "verdict": "slower"}}
+    judged = judge({"slow_down": 0.1}, sides(slower=noisy | slower), 0.95)
+    assert table(judged) == "FAILED  slow_down       11.11 % (at worst 17.65 %); limit ≤ 10.00 %: beyond the limit"
 
 
 def test_a_margin_that_too_few_images_cannot_show_says_how_many_would() -> None:

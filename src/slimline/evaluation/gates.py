@@ -1,4 +1,5 @@
-"""Gates: whether a compressed model may be shipped, judged by what was measured and by the worse end of its interval."""
+"""Gates: whether a compressed model may be shipped, or take another one's place, judged by what was measured and by the worse end of its
+interval."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -16,10 +17,12 @@ class Measured:
     Args:
         value: the figure.
         worst: the end of its interval that is against the model; the figure itself where no interval is known.
+        noise: whether no more than the machine's noise was seen, so that the worse end is held against nobody.
     """
 
     value: float
     worst: float
+    noise: bool = False
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Gate:
 
 @dataclass(frozen=True)
 class Judged:
-    """A gate after a run; `why` says in words what failed, and is empty where it passed."""
+    """A gate after a run; `why` says in words what failed, or for what reason it passed beyond its limit."""
 
     limit: float
     value: float | None
@@ -102,6 +105,32 @@ def robustness_drop(of: Sides) -> Measured | None:
     return None if worst is None else Measured(-worst["difference"], -worst["low"])
 
 
+def size_growth(of: Sides) -> Measured:
+    """Share by which the packed file is larger. Bytes are counted, so there is no interval."""
+    cards = of.scorecard["models"]
+    growth = cards[of.model]["packed_bytes"] / cards[of.reference]["packed_bytes"] - 1
+    return Measured(growth, growth)
+
+
+def slow_down(of: Sides) -> Measured | None:
+    """Share by which a call takes longer, with the upper end of its interval: at the batch size at which that is largest.
+
+    Batch sizes at which nothing but noise is seen (`evaluation.latency.verdict`) are heeded where there are no others alone.
+    """
+    if of.latency is None:
+        return None
+    ratios = of.latency[f"ratios_to_{of.reference}"][of.model].values()
+    found = [Measured(1 / one["speed_up"] - 1, 1 / one["low"] - 1, one["verdict"] != "slower") for one in ratios]
+    return max(found, key=lambda one: (not one.noise, one.worst))
+
+
+def ece_rise(of: Sides) -> Measured:
+    """How much the expected calibration error is larger. Chance raises that of both models, so no interval is added."""
+    cards = of.scorecard["models"]
+    rise = cards[of.model]["ece"] - cards[of.reference]["ece"]
+    return Measured(rise, rise)
+
+
 GATES: Mapping[str, Gate] = {
     "accuracy_drop": Gate(accuracy_drop, at_most=True, percent=True),
     "size_ratio": Gate(size_ratio, at_most=False),
@@ -109,8 +138,11 @@ GATES: Mapping[str, Gate] = {
     "speed_up": Gate(speed_up, at_most=False),
     "ece": Gate(ece, at_most=True, percent=True),
     "robustness_drop": Gate(robustness_drop, at_most=True, percent=True),
+    "size_growth": Gate(size_growth, at_most=True, percent=True),
+    "slow_down": Gate(slow_down, at_most=True, percent=True),
+    "ece_rise": Gate(ece_rise, at_most=True, percent=True),
 }
-"""By the names that they have in params.yaml."""
+"""By the names that they have in params.yaml (evaluate.gates and evaluate.regression)."""
 
 
 def judge(limits: Mapping[str, float], of: Sides, confidence: float) -> dict[str, Any]:
@@ -140,6 +172,8 @@ def _judged(name: str, limit: float, of: Sides, confidence: float) -> Judged:
 
     if holds(measured.worst):
         return Judged(limit, measured.value, measured.worst, True, "")
+    if measured.noise:
+        return Judged(limit, measured.value, measured.worst, True, "no more than the machine's noise")
     why = "beyond the limit"
     if holds(measured.value):
         why = f"not shown: at {100 * confidence:g} % confidence it may be {shown(name, measured.worst)}"
@@ -152,7 +186,7 @@ def _judged(name: str, limit: float, of: Sides, confidence: float) -> Judged:
 
 def shown(name: str, value: float) -> str:
     """A figure of the gate `name`, for a reader."""
-    return f"{100 * value:.2f} %" if GATES[name].percent else f"{value:.4g}"
+    return f"{100 * value:z.2f} %" if GATES[name].percent else f"{value:.4g}"
 
 
 def table(judged: Numbers) -> str:

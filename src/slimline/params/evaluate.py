@@ -69,7 +69,16 @@ class Attacks(Block):
         return self
 
 
-class Gates(Block):
+class Limits(Block):
+    """Limits by the names of `evaluation.gates.GATES`; None is not set."""
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """Those that are set."""
+        return {name: limit for name, limit in self.model_dump().items() if limit is not None}
+
+
+class Gates(Limits):
     """What the quantized model must keep of the teacher to be shipped; each may be left out. docs/evaluation.md says how each is judged.
 
     Args:
@@ -88,10 +97,24 @@ class Gates(Block):
     ece: float | None = Field(default=None, gt=0.0, lt=1.0)
     robustness_drop: float | None = Field(default=None, gt=0.0, lt=1.0)
 
-    @property
-    def limits(self) -> dict[str, float]:
-        """Those that are set."""
-        return {name: limit for name, limit in self.model_dump().items() if limit is not None}
+
+class Regression(Limits):
+    """What a model may lose against another one that `slimline compare` holds it to; each may be left out. docs/evaluation.md says how
+    each is judged.
+
+    Args:
+        accuracy_drop: largest loss of test accuracy, the upper end of its interval included; 0.02 is two points.
+        size_growth: largest growth of the packed file; 0.1 is a tenth more bytes.
+        slow_down: largest growth of the time of a call, at any batch size, unless the machine's noise explains it.
+        ece_rise: largest growth of the expected calibration error.
+        robustness_drop: largest loss of accuracy under attack within any budget, the upper end of its interval included.
+    """
+
+    accuracy_drop: float | None = Field(default=None, gt=0.0, lt=1.0)
+    size_growth: float | None = Field(default=None, ge=0.0)
+    slow_down: float | None = Field(default=None, ge=0.0)
+    ece_rise: float | None = Field(default=None, ge=0.0, lt=1.0)
+    robustness_drop: float | None = Field(default=None, gt=0.0, lt=1.0)
 
 
 class Promise(Block):
@@ -118,7 +141,8 @@ class Evaluate(Block):
         margin: loss of test accuracy that would not matter: every comparison is tested against it. null: none is.
         batch_size: images scored, or attacked, a call.
         attacks: null for none.
-        gates: what `slimline gate` lets pass.
+        gates: what `slimline gate` lets pass of the quantized model against the teacher.
+        regression: what `slimline compare` lets pass of a model against another one.
         promise: what the sweep expected whose values were adopted; null: none was.
     """
 
@@ -128,6 +152,7 @@ class Evaluate(Block):
     latency: Latency
     attacks: Attacks | None = None
     gates: Gates = Gates()
+    regression: Regression = Regression()
     promise: Promise | None = None
 
     @model_validator(mode="after")
@@ -135,6 +160,7 @@ class Evaluate(Block):
         for name in ("latency_ms", "speed_up"):
             if name in self.gates.limits and 1 not in self.latency.batch_sizes:
                 raise ValueError(f"gates.{name} is about batches of one image: put 1 into latency.batch_sizes")
-        if "robustness_drop" in self.gates.limits and (self.attacks is None or not self.attacks.within_distances()):
-            raise ValueError("gates.robustness_drop needs attacks that are bounded by a distance: name one in attacks.methods, as fgsm")
+        for name, block in (("gates", self.gates), ("regression", self.regression)):
+            if "robustness_drop" in block.limits and (self.attacks is None or not self.attacks.within_distances()):
+                raise ValueError(f"{name}.robustness_drop needs attacks that are bounded by a distance: name one in attacks.methods, as fgsm")
         return self

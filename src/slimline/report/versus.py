@@ -37,6 +37,11 @@ def as_text(found: Mapping[str, Any]) -> str:
             for key, one in ratios.items()
         )
     )
-    if found["gates"]["gates"]:
-        parts.append(gates_table(found["gates"]))
+    if found["regression"]["gates"]:
+        parts.append(f"{AFTER} against {BEFORE} (evaluate.regression):\n{gates_table(found['regression'])}")
+    gates = found["gates"]
+    if gates["gates"]:
+        parts.append(f"{AFTER} against its teacher, by the figures of its own run (evaluate.gates):\n{gates_table(gates)}")
+    elif gates["why"]:
+        parts.append(f"evaluate.gates, limits against the teacher, are not judged: {gates['why']}.")
     return "\n\n".join(parts)

@@ -1,12 +1,14 @@
-"""Prepared data and models as they are, or as they were at a git revision."""
+"""Prepared data, models and what was measured of them as they are, or as they were at a git revision."""
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from psutil import pid_exists
 
@@ -75,13 +77,47 @@ def kept_at(what: str, workspace: Paths, kept: Kept) -> Iterator[Path]:
             raise SlimlineError(f"{what}: no {kept.name} there (no {kept.marker}); name a folder of it, a workspace or a git revision")
         yield found
     else:
-        root = repository_root(workspace.root)
-        if not (root / ".dvc").is_dir():
-            raise SlimlineError(f"{what}: no such folder, and {root} is no DVC repository that could have such a revision; name a folder")
+        root = _repository(what, workspace)
         disk = root / ".dvc" / "tmp"  # not the system's temporary folder, which is often memory; git leaves it out
         with _aside(disk) as aside:
-            place = (workspace.root.resolve() / kept.place).relative_to(root).as_posix()
-            yield _fetched(what, root, place, aside / Path(kept.place).name, kept.stage)
+            yield _fetched(what, root, _within(root, workspace, kept.place), aside / Path(kept.place).name, kept.stage)
+
+
+def measured_at(what: str, workspace: Paths, files: Mapping[str, Path]) -> dict[str, Any] | None:
+    """The JSON of `files` of `workspace`, by their names, in what `what` names (as for `kept_at`); None where one of them is not there.
+
+    Raises:
+        SlimlineError: a file that is no JSON.
+    """
+    places = {name: path.relative_to(workspace.root) for name, path in files.items()}
+    try:
+        if what == TODAY or Path(what).is_dir():
+            folder = workspace.root if what == TODAY else Path(what)
+            return {name: json.loads((folder / place).read_text()) for name, place in places.items()}
+        from dvc.api import DVCFileSystem
+        from dvc.exceptions import DvcException
+
+        root = _repository(what, workspace)
+        tree = DVCFileSystem(str(root), rev=what)
+        try:
+            return {name: json.loads(tree.read_text(_within(root, workspace, place))) for name, place in places.items()}
+        except DvcException:  # not in the cache
+            return None
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise SlimlineError(f"{what}: {', '.join(map(str, places.values()))}: no valid JSON ({error}); run dvc repro --force evaluate") from error
+
+
+def _repository(what: str, workspace: Paths) -> Path:
+    root = repository_root(workspace.root)
+    if not (root / ".dvc").is_dir():
+        raise SlimlineError(f"{what}: no such folder, and {root} is no DVC repository that could have such a revision; name a folder")
+    return root
+
+
+def _within(root: Path, workspace: Paths, place: Path | str) -> str:
+    return (workspace.root.resolve() / place).relative_to(root).as_posix()
 
 
 @contextmanager
