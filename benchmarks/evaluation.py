@@ -3,9 +3,10 @@
     python benchmarks/evaluation.py          # in the repository after `make repro`, environment active; half a minute on an idle machine
 
 The stage's inputs are copied aside, and its `run` is called there in a process of its own, whose functions are timed as they are called.
-Processor seconds are those of all threads and of the processes that it starts, so a busy machine changes them little; wall seconds are
-what a user waits. `imports` is the interpreter and the stage's modules; what DVC and MLflow add to a stage is in benchmarks/pipeline.py.
-The last line is one JSON object.
+Wall seconds are what a user waits; processor seconds are those of all threads and of the processes that it starts. On a busy machine take
+`--threads 1`: threads that wait for each other do so turning, so two of them tell more processor seconds the busier the machine is, while
+those of one are about what it would take on a core of its own. `imports` is the interpreter and the stage's modules; what DVC and MLflow
+add to a stage is in benchmarks/pipeline.py. The last line is one JSON object.
 """
 
 import argparse
@@ -51,8 +52,8 @@ def spent() -> float:
     return sum(use.ru_utime + use.ru_stime for use in uses)
 
 
-def measured(workspace: Path, started: float) -> dict[str, dict[str, float]]:
-    """Wall and processor seconds by part, of this process, which began at `started` (time.time)."""
+def measured(workspace: Path, started: float, threads: int | None) -> dict[str, dict[str, float]]:
+    """Wall and processor seconds by part, of this process, which began at `started` (time.time); `threads` None: as params.yaml says."""
     import torch
 
     from slimline.params.file import load
@@ -85,6 +86,8 @@ def measured(workspace: Path, started: float) -> dict[str, dict[str, float]]:
 
     params = load(workspace / "params.yaml")
     hardware = params.block("hardware", Hardware)
+    if threads is not None:
+        hardware = hardware.model_copy(update={"threads": threads})
     torch.set_num_threads(hardware.threads)
     torch.manual_seed(params.seed)
     begun = sum(wall for wall, _ in parts.values())
@@ -98,10 +101,11 @@ def measured(workspace: Path, started: float) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--threads", type=int, help="instead of hardware.threads")
     parser.add_argument("--side", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.side:
-        print(json.dumps(measured(given.side, float(os.environ["STARTED"]))))
+        print(json.dumps(measured(given.side, float(os.environ["STARTED"]), given.threads)))
         return
     from slimline.runtime.surroundings import machine
 
@@ -110,13 +114,14 @@ def main() -> None:
         for name in INPUTS:
             (Path(folder) / name).parent.mkdir(parents=True, exist_ok=True)
             (shutil.copytree if (here / name).is_dir() else shutil.copyfile)(here / name, Path(folder) / name)
-        command = [sys.executable, __file__, "--side", folder]
+        command = [sys.executable, __file__, "--side", folder, *(["--threads", str(given.threads)] if given.threads else [])]
         done = subprocess.run(command, env={**os.environ, "STARTED": str(time.time())}, check=True, stdout=subprocess.PIPE, text=True)
     parts = json.loads(done.stdout.splitlines()[-1])
     for name, own in parts.items():
         print(f"{name:24}{own['wall']:8.2f} s  {own['processor']:8.2f} s of processors")
-    load = round(os.getloadavg()[0], 1)
-    print(json.dumps({"seconds": parts, "bar": BAR, "ok": parts["total"]["wall"] <= BAR, "load": load, "machine": machine()}))
+    load, threads = round(os.getloadavg()[0], 1), given.threads or "params.yaml"
+    ok = parts["total"]["wall"] <= BAR
+    print(json.dumps({"seconds": parts, "bar": BAR, "ok": ok, "threads": threads, "load": load, "machine": machine()}))
 
 
 if __name__ == "__main__":

@@ -324,7 +324,7 @@ def test_two_models_are_compared_on_the_test_images_and_limits_decide_the_exit_c
     assert compare(str(chain.paths.root), str(chain.paths.model("teacher").folder)) == 1
     told = capsys.readouterr().out
     assert ("FAILED  size_growth" in told, "nothing of what its run measured" in told) == (True, True)
-    # Nothing is lost from a workspace to its copy; the limits against the teacher are those of its run, if that was about the same files.
+    # Nothing is lost from a workspace to its copy, whose run breaks a limit against its teacher.
     copy = copy_of_chain().paths
     text = copy.params.read_text().replace("size_ratio: 2.0", "size_ratio: 2000.0")
     copy.params.write_text(text.replace("size_growth: 0.0", "size_growth: 0.0, robustness_drop: 0.999"))
@@ -332,10 +332,6 @@ def test_two_models_are_compared_on_the_test_images_and_limits_decide_the_exit_c
     assert re.search(
         r"passed  size_growth .*\npassed  robustness_drop .*\n\nB against its teacher.*\n.*\nFAILED  size_ratio", capsys.readouterr().out
     )
-    scorecard["models"]["quantized"]["errors"] += 1
-    copy.scorecard.write_text(json.dumps(scorecard))
-    assert compare(str(chain.paths.root), ".", root=copy.root) == 0
-    assert "metrics/scorecard.json of . is about another model" in capsys.readouterr().out
     manifest, model = artifacts.load(chain.paths.model("quantized"))
     for change, told in (({"classes": tuple("abcdefghij")}, "knows the classes a, b"), ({"background": 0}, "was made for images with background 0")):
         artifacts.save(ModelFolder(tmp_path / "other"), manifest.model_copy(update=change), model)

@@ -9,6 +9,7 @@ import pytest
 from slimline import cli
 from slimline.evaluation.gates import GATES, Sides, judge, table
 from slimline.evaluation.statistics import compared
+from slimline.evaluation.versus import of_its_run
 from slimline.files import write_json
 from slimline.params.evaluate import Gates, Regression
 from slimline.paths import Paths
@@ -75,6 +76,20 @@ def test_what_was_not_measured_passes_no_gate_and_without_gates_nothing_passed()
     assert (judged["passed"], judged["gates"]["robustness_drop"]["why"]) == (False, "not measured")
     assert not judge({"size_ratio": 1.0}, sides(models={"teacher": {}}), 0.95)["passed"]
     assert judge({}, sides(), 0.95)["passed"] is None
+
+
+@pytest.mark.parametrize(("change", "judged"), [({}, True), ({"packed_bytes": 101}, False), ({"errors": 8}, False)])
+def test_limits_against_the_teacher_are_judged_by_a_run_that_was_about_the_same_files(change, judged) -> None:
+    run = sides(data={"digest": "same"}).scorecard
+    run["models"]["quantized"] |= {"errors": 7, "onnx_bytes": 200}
+    found = {"models": {"B": run["models"]["quantized"] | change}, "data": run["data"]}
+    record = {"scorecard": run, "latency": None}
+    told = of_its_run(record, found, {"size_ratio": 3.0, "speed_up": 1.0}, 0.95, model="quantized", reference="teacher")
+    assert (told is not None) == judged
+    assert not judged or [told["gates"][name]["why"] for name in ("size_ratio", "speed_up")] == ["", "not measured"]
+    other = found | {"data": {"digest": "other"}}  # errors on other images say nothing
+    told = of_its_run(record, other, {"size_ratio": 3.0}, 0.95, model="quantized", reference="teacher")
+    assert (told is not None) == ("packed_bytes" not in change)
 
 
 def gate(folder: Path, limit: float | None, judged: dict[str, Any] | None, *arguments: str) -> int:

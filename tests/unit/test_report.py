@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 
 from slimline.errors import SlimlineError
-from slimline.evaluation.gates import GATES
 from slimline.evaluation.layers import Layer
 from slimline.evaluation.masking import TESTS
 from slimline.evaluation.promise import outcome
 from slimline.evaluation.statistics import compare
-from slimline.params.evaluate import Promise
+from slimline.params.evaluate import Gates, Promise
 from slimline.paths import Paths
 from slimline.report import figures, one_bit
 from slimline.report.curves import read
@@ -217,7 +216,7 @@ def test_gates_are_told_first_and_failures_before_what_passed():
     assert told.lines[2].text == "Times smaller: 25 (limit at least 10)"
     passed = verdict_of_gates({"gates": {"size_ratio": gates["size_ratio"]}, "passed": True})
     assert (passed.title, passed.mood) == ("Passes 1 gate", "good")
-    assert set(TITLES) == set(GATES)
+    assert set(TITLES) == set(Gates.model_fields)
 
 
 def test_the_model_to_ship_stands_beside_the_teacher(html, scorecard, latency):

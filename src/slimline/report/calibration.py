@@ -53,6 +53,7 @@ def _sure(bins: Sequence[Numbers]) -> str:
 
 def _drawing(models: Mapping[str, Numbers], order: Sequence[str]) -> str:
     def draw(figure: Figure) -> None:
+        figure.set_layout_engine("constrained", wspace=0.08)  # numbers below neighbours stay apart
         for axes, (name, card) in zip(figure.subplots(1, len(models), sharey=True), models.items(), strict=True):
             bins = card["reliability"]
             images = sum(one["images"] for one in bins)

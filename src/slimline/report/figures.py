@@ -189,16 +189,18 @@ def _curves(
     return svg(draw, name=name, height=3.3)
 
 
-def robustness(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], order: Sequence[str]) -> str:
+def robustness(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], order: Sequence[str], *, name: str) -> str:
     """Accuracy against the budget of an attack, a small plot an attack, a line a model.
 
     Args:
         curves: by title and model: pairs of budget and accuracy.
         order: all models, so that each keeps its colour.
+        name: of the figure, unique on the page.
     """
     rows = -(-len(curves) // 2)
 
     def draw(figure: Figure) -> None:
+        figure.set_layout_engine("constrained", wspace=0.08)  # numbers below neighbours stay apart
         plots = figure.subplots(rows, 2, sharey=True, squeeze=False)
         for axes in plots.flat[len(curves) :]:
             axes.set_visible(False)
@@ -220,7 +222,7 @@ def robustness(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
             axes.grid(True)
         figure.legend(handles=plots.flat[0].get_lines(), loc="outside lower center", ncols=3, handlelength=3.2)
 
-    return svg(draw, name="robustness", height=0.7 + 1.7 * rows)
+    return svg(draw, name=name, height=0.7 + 1.7 * rows)
 
 
 def confusion(matrix: Int[np.ndarray, "actual predicted"], classes: Sequence[str], name: str) -> str:

@@ -50,6 +50,8 @@ class Tile:
 
 MOODS = {"faster": "good", "better": "good", "slower": "worse", "worse": "worse"}
 """Of the words of `pace` and `reading`; every other word leaves it open."""
+BESIDE = 4
+"""Attacks in one figure; more are shared out between two that stand side by side."""
 
 
 def page(
@@ -254,17 +256,25 @@ def _robustness(scorecard: Numbers) -> list[Shown]:
     if not drawn:
         return []
     images = next(iter(attacked(scorecard).values()))["images"]
-    told = "; ".join(
-        f"{title} {next(iter(lines.values()))[-1][0]:g}: {', '.join(f'{label(name)} {percent(line[-1][1], images)}' for name, line in lines.items())}"
+    told = {
+        title: f"{title} {next(iter(lines.values()))[-1][0]:g}: "
+        + ", ".join(f"{label(name)} {percent(line[-1][1], images)}" for name, line in lines.items())
         for title, lines in drawn.items()
-    )
+    }
     doubted = [label(name) for name, one in attacked(scorecard).items() if robustness_verdict(one) == NOT_SHOWN]
     doubt = f" Robustness not shown: {', '.join(doubted)}; their gradients may be masked." if doubted else ""
+    caption = (
+        f"Accuracy (upwards) against the budget of each attack, on {count(images)} test images. “All within” counts an image as lost that any "
+        f"attack of that measure fools. A high curve shows that these attacks failed, not that all would.{doubt}"
+    )
+    titles = list(drawn)
+    cut = BESIDE if len(titles) <= BESIDE else -(-len(titles) // 4) * 2  # an even number: there are two in a row
     return [
         Shown(
-            Markup(figures.robustness(drawn, list(scorecard["models"]))),
-            f"Accuracy under attack, at the largest budget of each: {told}.",
-            f"Accuracy (upwards) against the budget of each attack, on {count(images)} test images. “All within” counts an image as "
-            f"lost that any attack of that measure fools. A high curve shows that these attacks failed, not that all would.{doubt}",
+            Markup(figures.robustness({title: drawn[title] for title in part}, list(scorecard["models"]), name=f"robustness-{place}")),
+            f"Accuracy under attack, at the largest budget of each: {'; '.join(told[title] for title in part)}.",
+            "Further attacks, likewise." if place else caption,
         )
+        for place, part in enumerate((titles[:cut], titles[cut:]))
+        if part
     ]
