@@ -1,15 +1,16 @@
 """Attacks beside Foolbox's on one network, and beside a bare loop.
 
-    python benchmarks/attacks.py          # environment active; a few minutes. Foolbox goes into an environment of its own, as
-                                          # pip install --no-deps --target FOLDER foolbox eagerpy; PYTHONPATH=FOLDER python benchmarks/attacks.py
+    python benchmarks/attacks.py                     # environment active; a minute
+    python benchmarks/attacks.py --against foolbox   # a few minutes more. Foolbox goes into a folder of its own:
+                                                     # pip install --no-deps --target FOLDER foolbox eagerpy, with FOLDER in PYTHONPATH
 
 A small convolutional network is trained on half of the 1,797 digits and attacked on the other half, by both with the same budgets, steps
 and step sizes. Success counts images that were right before; it may differ by a point (PGD and HopSkipJump start at random points of their
 own; their success is that of three seeds). Speed: PGD of 20 steps against the same arithmetic written as one function, interleaved, the
-ratio being the median of those within rounds. Without Foolbox that part is left out, and told. The last line is one JSON object.
+ratio being the median of those within rounds. `--attacks` picks some. The last line is one JSON object.
 """
 
-import importlib.util
+import argparse
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -95,12 +96,13 @@ def success(model: nn.Module, batch: Batch, changed: Sequence[Tensor]) -> np.nda
     return np.array([float((model(images).argmax(1) != batch.labels)[right].float().mean()) for images in changed])
 
 
-def beside_foolbox(model: nn.Module, batch: Batch) -> dict[str, dict[str, object]]:
+def beside_foolbox(model: nn.Module, batch: Batch, labels: Sequence[str]) -> dict[str, dict[str, object]]:
     import foolbox
 
     theirs = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     rows: dict[str, dict[str, object]] = {}
-    for label, (spec, name, arguments, budgets, count, seeds) in COMPARED.items():
+    for label in labels:
+        spec, name, arguments, budgets, count, seeds = COMPARED[label]
         part = Batch(*(values[: count or None] for values in batch[:3]))
         attack, other = build(ATTACKS, spec), getattr(foolbox.attacks, name)(**arguments)
         found: list[list[np.ndarray]] = [[], []]
@@ -156,16 +158,16 @@ def speed(model: nn.Module, batch: Batch) -> tuple[float, float, float]:
 
 
 def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--against", choices=["foolbox"], help="compare success with that of another library")
+    parser.add_argument("--attacks", nargs="+", choices=list(COMPARED), default=list(COMPARED), help="those that are compared (default: all)")
+    given = parser.parse_args()
     torch.set_num_threads(1)
     model, batch = network()
     print(f"{len(batch.labels)} digits, {float((model(batch.images).argmax(1) == batch.labels).float().mean()):.1%} right")
     ratio, low, high = speed(model, batch)
     print(f"PGD, a bare loop's time over ours: {ratio:.3f} (95% interval {low:.3f} to {high:.3f}), at least {BAR} wanted", flush=True)
-    rows = {}
-    if importlib.util.find_spec("foolbox"):
-        rows = beside_foolbox(model, batch)
-    else:
-        print("Foolbox is not installed, so success was not compared; the head of this file says how")
+    rows = beside_foolbox(model, batch, given.attacks) if given.against else {}
     result = {"machine": machine(), "bare_over_slimline": [round(value, 3) for value in (ratio, low, high)], "bar": BAR, "beside_foolbox": rows}
     result["ok"] = ratio >= BAR and all(row["ok"] for row in rows.values())
     print(json.dumps(result))
