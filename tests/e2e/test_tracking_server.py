@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 EPOCHS = 6
 
 STAGE = f"""
-import sys, time
+import time
 from pathlib import Path
 from slimline.params.data import Data
 from slimline.params.evaluate import Evaluate
@@ -42,7 +42,7 @@ BLOCKS = {{
     "train_teacher": ("teacher", Teacher, "models/teacher"),
     "evaluate": ("evaluate", Evaluate, "plots"),
 }}
-stage = sys.argv.pop(1)
+stage = Path(__file__).stem
 block, schema, made = BLOCKS[stage]
 
 def run(params, settings, paths, tracker):
@@ -62,9 +62,9 @@ main(stage, block, schema, run, last=stage == "evaluate", together=stage == "tra
 
 PIPELINE_FILE = """
 stages:
-  prepare: {cmd: python stage.py prepare, deps: [stage.py], params: [seed, data], outs: [data/prepared]}
-  train_teacher: {cmd: python stage.py train_teacher, deps: [stage.py, data/prepared], params: [seed, teacher], outs: [models/teacher]}
-  evaluate: {cmd: python stage.py evaluate, deps: [stage.py, models/teacher], params: [seed, evaluate], outs: [plots]}
+  prepare: {cmd: python prepare.py, deps: [prepare.py], params: [seed, data], outs: [data/prepared]}
+  train_teacher: {cmd: python train_teacher.py, deps: [train_teacher.py, data/prepared], params: [seed, teacher], outs: [models/teacher]}
+  evaluate: {cmd: python evaluate.py, deps: [evaluate.py, models/teacher], params: [seed, evaluate], outs: [plots]}
 """
 STAGES = ("prepare", "train_teacher", "evaluate")
 
@@ -122,7 +122,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         shipped = SHIPPED.read_text()
         own = f"hardware: {{threads: 1, devices: 2}}\ntracking: {{uri: {made.uri}, experiment: test}}\n"
         (root / "params.yaml").write_text(shipped[: shipped.index("\nhardware:") + 1] + own)
-        (root / "stage.py").write_text(STAGE)
+        for stage in STAGES:
+            (root / f"{stage}.py").write_text(STAGE)
         (root / "dvc.yaml").write_text(PIPELINE_FILE)
         (root / ".gitignore").write_text("/.slimline\n/wait\n")
         (root / "wait").touch()

@@ -56,7 +56,7 @@ def conclude(client: MlflowClient, parent: Run, runs: Mapping[str, Run]) -> tupl
         runs: by stage, those that made what the execution has.
     """
     judge = runs.get(JUDGE)
-    report = judge if judge is not None and REPORT in judge.data.tags.values() else None
+    report = judge if judge is not None and any(one.rpartition("/")[2] == REPORT for one in judge.data.tags.values()) else None
     for stage, run in {PIPELINE: parent, **runs}.items():
         now, wanted = run.data.tags.get(MLFLOW_RUN_NOTE, ""), description(stage, report)
         ours = not now or now.startswith(description(stage))
