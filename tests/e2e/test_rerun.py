@@ -43,7 +43,7 @@ stages:
     metrics: [metrics/prepare.json: {cache: false}]
   alone:
     cmd: echo alone > alone.txt
-    deps: [.gitignore]
+    deps: [note.txt]
     outs: [alone.txt]
   train_teacher:
     cmd: python train.py
@@ -148,7 +148,7 @@ class Bench:
         done = self.repository.run("slimline", "rerun", "--json", **self.secrets)
         assert done.returncode == code, done.stdout + done.stderr
         assert "a-secret" not in done.stdout + done.stderr
-        return {**json.loads(("\n" + done.stdout).rpartition("\n{\n")[2].join(["{", ""])), "stderr": done.stderr}
+        return {**json.loads(done.stdout), "stderr": done.stderr}
 
     def start(self) -> subprocess.Popen[str]:
         environment = {**self.repository.environment, **self.secrets}
@@ -168,7 +168,14 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     made = Bench(Repository(tmp_path_factory.mktemp("rerun") / "repository"), Receiver())
     made.photos.mkdir(parents=True)
     (made.root / "src").symlink_to(Path(slimline.__file__).parents[1])
-    for name, text in {"dvc.yaml": PIPELINE, "prepare.py": PREPARE, "train.py": TRAIN, "params.yaml": PARAMS, ".gitignore": ".slimline\n"}.items():
+    for name, text in {
+        "dvc.yaml": PIPELINE,
+        "prepare.py": PREPARE,
+        "train.py": TRAIN,
+        "params.yaml": PARAMS,
+        "note.txt": "a note",
+        ".gitignore": ".slimline\n",
+    }.items():
         (made.root / name).write_text(text)
     made.drop("1.png", "2.png")
     made.settings("promote: false")

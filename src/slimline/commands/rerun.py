@@ -35,8 +35,12 @@ def rerun(paths: Paths, given: argparse.Namespace) -> None:
 
     def again() -> None:
         sys.stdout.flush()
+        os.dup2(printed.fileno(), 1)
         os.execve(sys.executable, [sys.executable, "-c", "from slimline.cli import main; main()", *sys.argv[1:]], {**os.environ, PULLED: "1"})
 
+    printed = os.fdopen(os.dup(1), "w")
+    if given.json:  # then standard output is for programs, and what stages print for people goes beside it
+        os.dup2(2, 1)
     settings = load(paths.root / FILE)
     if PULLED in os.environ:
         settings = settings.model_copy(update={"code": settings.code.model_copy(update={"pull": False})})
@@ -46,6 +50,5 @@ def rerun(paths: Paths, given: argparse.Namespace) -> None:
     except Stopped as stopped:  # before its work began
         print(f"slimline: {stopped}", file=sys.stderr)
         sys.exit(128 + stopped.signum)
-    print(json.dumps(summary.record(), indent=2) if given.json else summary.text())
-    sys.stdout.flush()
+    print(json.dumps(summary.record(), indent=2) if given.json else summary.text(), file=printed, flush=True)
     sys.exit(0 if summary.outcome in given.well else summary.code)

@@ -10,8 +10,8 @@ from pathlib import Path
 from slimline.errors import SlimlineError
 from slimline.rerun.settings import Data
 
-LONGEST = 600.0
-"""Seconds for a program that talks to a network."""
+LONGEST = 6 * 3600.0
+"""Seconds for a program that talks to a network. What `dvc push` has sent it does not send again."""
 
 
 def pull(root: Path) -> bool:

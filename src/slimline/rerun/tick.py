@@ -207,8 +207,9 @@ def _tell(place: Place, rerun: Rerun, summary: Summary, channels: list[Channel])
         if worth and (summary.version is not None or told != before):  # the same trouble is told once
             keep(place.box, channels, summary.record(), summary.headline(), summary.text())
         place.settled(told=told)
-        for problem in deliver(place.box, channels):
-            _warn(summary, problem)
+        if summary.outcome != STOPPED:  # whoever has sent the signal does not wait for receivers
+            for problem in deliver(place.box, channels):
+                _warn(summary, problem)
         write_json(place.last, summary.record())
         write_text(place.last_text, summary.text() + "\n")
     except OSError as error:  # a full disk; whoever started the tick has the text and the exit code
