@@ -16,7 +16,9 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/r
  && /opt/venv/bin/pip install --disable-pip-version-check --extra-index-url "$TORCH_INDEX" --constraint requirements.lock --requirement runtime.txt
 
 FROM ${PYTHON_IMAGE} AS base
-# tini is the first process: it passes signals on, and asks after processes whose parents have died.
+# tini is the first process: it passes signals on, and asks after processes whose parents have died. Debian's mirrors drop old
+# versions, so these two are those of the base image's release: pin it by digest, PYTHON_IMAGE=python:3.11-slim-bookworm@sha256:…
+# hadolint ignore=DL3008
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends git tini \
  && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/ldconfig/aux-cache \
@@ -32,7 +34,7 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/r
     pip install --disable-pip-version-check --constraint /build/requirements.lock --requirement /build/services.txt \
  && install -d -o slimline -g slimline /artifacts
 COPY --chmod=0755 deploy/mlflow /opt/mlflow
-USER slimline
+USER 1000:1000
 VOLUME /artifacts
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=30s --timeout=20s --start-period=120s CMD ["python", "/opt/mlflow/healthy.py"]
@@ -56,7 +58,7 @@ ENV PYTHONPATH=/workspace/src \
     GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0=* \
     SLIMLINE_IMAGE=${REVISION}
 LABEL org.opencontainers.image.title=slimline org.opencontainers.image.revision=${REVISION}
-USER slimline
+USER 1000:1000
 WORKDIR /workspace
 VOLUME /workspace
 STOPSIGNAL SIGTERM

@@ -77,7 +77,7 @@ def volume(image: str) -> Iterator[Volume]:
 def test_the_image_holds_no_secret_nothing_that_anyone_may_change_and_no_new_way_to_root(image: str) -> None:
     facts = json.loads(docker("image", "inspect", image))[0]
     print(f"{image}: {facts['Size'] / 1e6:,.0f} MB")
-    assert facts["Config"]["User"] == "slimline"
+    assert facts["Config"]["User"] == "1000:1000"
     assert facts["Config"]["Healthcheck"]["Test"] == ["CMD", "slimline", "healthy"]
     history = docker("history", "--no-trunc", image)
     assert not re.search(r"://[^/\s]+:[^/\s]+@|password=|token=", history + json.dumps(facts["Config"]), re.IGNORECASE)

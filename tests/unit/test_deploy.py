@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -184,7 +185,10 @@ def test_services_call_each_other_by_names_that_there_are(compose: dict[str, Any
 
 
 def test_the_files_are_what_their_readers_take() -> None:
-    """The schemas of the compose specification, of GitHub's workflows and of Kubernetes."""
+    """The schemas of the compose specification, of GitHub's workflows and of Kubernetes; and hadolint, where it is."""
+    if hadolint := shutil.which("hadolint"):
+        linted = subprocess.run([hadolint, str(ROOT / "Dockerfile")], capture_output=True, text=True, check=False)
+        assert linted.returncode == 0, linted.stdout
     pytest.importorskip("check_jsonschema")
     for schema, file in (("compose-spec", "compose.yaml"), ("github-workflows", "deploy/github-workflow.yaml")):
         command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}", str(ROOT / file)]
