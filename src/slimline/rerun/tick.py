@@ -204,7 +204,7 @@ def _tell(place: Place, rerun: Rerun, summary: Summary, channels: list[Channel])
     better = summary.outcome == UP_TO_DATE and before[0] in (FAILED, REFUSED)
     worth = summary.outcome in rerun.notify.outcomes or summary.warnings or better
     try:
-        if worth and (summary.version is not None or told != before):  # the same trouble is told once
+        if worth and (summary.outcome in (PROMOTED, KEPT, REPRODUCED) or told != before):  # the same trouble is told once
             keep(place.box, channels, summary.record(), summary.headline(), summary.text())
         place.settled(told=told)
         if summary.outcome != STOPPED:  # whoever has sent the signal does not wait for receivers
