@@ -24,7 +24,8 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* /var/log/apt /var/log/dpkg.log /var/cache/ldconfig/aux-cache \
  && useradd --uid 1000 --no-create-home --home-dir /tmp slimline \
  && install -d -o slimline -g slimline /workspace
-ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1
+# USER: a name for whoever it is run as (--user), who has no entry in /etc/passwd.
+ENV PATH=/opt/venv/bin:$PATH HOME=/tmp USER=slimline PYTHONUNBUFFERED=1
 
 # Beside the pipeline: the MLflow server with its accounts, and Optuna's dashboard.
 FROM base AS services
