@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from experiments.lab import by_name, packed, unpacked, written
+from experiments.sweeps import renewed
 from slimline.evaluation.statistics import compared
 
 FOLDERS = sorted(path.parent for path in (Path(__file__).parents[2] / "experiments").glob("*/tables.py") if "experiments.lab" in path.read_text())
+
+SWEEPS = sorted(path.parent for path in (Path(__file__).parents[2] / "experiments").glob("*/README.md") if "experiments.sweeps" in path.read_text())
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -20,8 +23,14 @@ def test_the_tables_say_what_the_record_says(folder: Path) -> None:
     assert tables.renewed() == (folder / "README.md").read_text()
 
 
+@pytest.mark.parametrize("folder", SWEEPS, ids=lambda folder: folder.name)
+def test_the_tables_of_a_sweep_say_what_the_record_says(folder: Path) -> None:
+    assert renewed(folder) == (folder / "README.md").read_text()
+
+
 def test_there_are_such_experiments() -> None:
     assert FOLDERS
+    assert SWEEPS
 
 
 def test_a_hypervolume_is_that_of_the_cells_that_points_cover() -> None:
