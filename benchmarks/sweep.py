@@ -8,8 +8,7 @@ on an idle one at best.
 Each run is of the same sweep.yaml, in a folder of its own, without promotion, so that nothing is kept from the run before. Trials a minute
 are counted from the moment when the first worker is ready to the last trial told; that start is told beside it, those of further workers
 lie within. Overhead is the time of workers that no part of a trial accounts for, a trial: drawing, storing, handing over, and waiting.
-The trials are compared with as many whole pipelines by the seconds of the stages' last runs (`slimline plan --json`), where MLflow has
-them. The last line is one JSON object.
+The trials are compared with as many whole pipelines by the seconds of the stages' last runs, where MLflow has them. The last line is one JSON object.
 """
 
 import argparse
@@ -27,7 +26,12 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from slimline.evaluation.latency import machine
+from slimline.params.file import load
+from slimline.params.tracking import Tracking
+from slimline.paths import STAGES, Paths
 from slimline.sweep.driver import run
+from slimline.tracking.journal import resolved_uri
+from slimline.tracking.mlflow import last_seconds
 
 ROOT = Path(__file__).parents[1]
 WORKERS = (1, 2)
@@ -69,9 +73,10 @@ def measured(definition: Path, trials: int, workers: int) -> dict[str, Any]:
 
 def pipeline_seconds() -> float | None:
     """What the stages took when they last ran; None where not all of them are recorded."""
-    told = subprocess.run([sys.executable, "-c", "from slimline.cli import main; main()", "plan", "--json"], cwd=ROOT, capture_output=True, text=True)
-    seconds = [stage["last_seconds"] for stage in json.loads(told.stdout or "[]")]
-    return sum(seconds) if seconds and None not in seconds else None
+    paths = Paths(ROOT)
+    tracking = load(paths.params).block("tracking", Tracking)
+    found = last_seconds(resolved_uri(tracking.uri, ROOT), tracking.experiment, STAGES)
+    return sum(found.values()) if found.keys() == set(STAGES) else None
 
 
 def _import_seconds() -> float:

@@ -175,9 +175,9 @@ def watched(model, batches, *, value: float = 1.0):
 def test_trials_that_two_processes_train_are_one_set_of_values_for_both_and_survive_the_kill_of_one(tmp_path: Path) -> None:
     paths = base(tmp_path)
     paths.params.write_text(
-        TINY.replace("batch_size: 64", "batch_size: 16")
-        .replace(f"loss: {LOSS}, fit: {GENTLE}", f"loss: null, fit: {GENTLE}")
+        TINY.replace(f"loss: {LOSS}, fit: {GENTLE}", f"loss: null, fit: {GENTLE}")
         .replace(f"loss: {LOSS}\n  fit: {GENTLE}", f"loss: null\n  fit: {GENTLE}")
+        .replace("batch_size: 64", "batch_size: 16")
         .replace("hardware: {threads: 2}", "hardware: {threads: 1, devices: 2}")
     )
     (tmp_path / "seen.py").write_text(SEEN)
