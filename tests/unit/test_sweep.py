@@ -267,6 +267,10 @@ def test_adopting_changes_values_and_keeps_every_comment() -> None:
     assert len(others) == 3
     assert all(before.split("#")[1:] == after.split("#")[1:] for before, after in others)
     assert "loss: null" in made
+    promised = rewritten(text, {"evaluate.promise": {"sweep": "bits", "trial": 3}})
+    line = "  promise: {sweep: bits, trial: 3}\n"
+    assert f"evaluate:\n{line}" in promised
+    assert promised.replace(line, "") == text
 
 
 def test_a_database_that_is_none_or_does_not_answer_is_refused() -> None:
