@@ -12,7 +12,6 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from optuna import get_all_study_names
 from optuna.storages import BaseStorage
 
 from slimline.errors import SlimlineError
@@ -165,10 +164,6 @@ class Team:
         """How many tasks more can be given."""
         return self._size - len(self.busy)
 
-    def fill(self, tasks: int) -> None:
-        """Start all workers that so many tasks need: they import side by side, while the first one is already asked for something."""
-        self._workers += [Worker(self._place) for _ in range(min(self._size, tasks) - len(self._workers))]
-
     def give(self, task: Any, method: str, *arguments: Any) -> None:
         idle = next((worker for worker in self._workers if worker.task is None), None)
         if idle is None:
@@ -268,8 +263,6 @@ class Sweep:
         self.sweep, self.team, self.progress = sweep, workers, progress
         self.definition = sweep.definition
         self.storage = sweep.storage(mend=True)
-        if sweep.study("search") not in get_all_study_names(self.storage):
-            self.team.fill(self.definition.budget.trials)
         needed = {parameter.each for parameter in self.definition.space.values()} - {None}
         self.space = Space.of(self.definition, self.team.ask("names") if needed else {})
         self.search = self._rung("search")

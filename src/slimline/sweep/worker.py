@@ -18,7 +18,7 @@ from slimline.runtime.stopping import end_with
 from slimline.sweep.asked import Place
 
 CONTEXT = get_context("forkserver")
-"""All workers are forked from one process that has imported what they need and started no threads, so that the second one, and whoever takes
+"""All workers are forked from one process that has imported what they need and computed nothing, so that the second one, and whoever takes
 the place of one that was killed, is there at once. The driver itself could not be forked: it may have threads.
 """
 
