@@ -32,7 +32,7 @@ def ui(paths: Paths, given: argparse.Namespace) -> None:
     uri = resolved_uri(tracking.uri, store_root(paths.root))
     served = uri.startswith("http")
     experiment = experiment_of(uri, tracking.experiment)
-    address = f"{uri.rstrip('/') if served else f'http://{HOST}:{given.port}'}/#/experiments/{experiment}/runs"
+    address = f"{uri.rstrip('/') if served else f'http://{HOST}:{given.port}'}/#/experiments/{experiment}/runs?workflowType=machine_learning"
     if not served and _listening(given.port):
         raise SlimlineError(f"port {given.port} of {HOST} is taken; name another by --port")
     print(f"{tracking.experiment}: {address}", flush=True)
