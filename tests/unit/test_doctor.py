@@ -1,5 +1,6 @@
 """What `slimline doctor` finds, and that each fault comes with what to do."""
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -11,10 +12,12 @@ import pytest
 from dvc.repo import Repo
 from mlflow.tracking import MlflowClient
 
+from slimline import cli
 from slimline.files import write_text
 from slimline.params.hardware import Hardware
 from slimline.paths import Paths
 from slimline.runtime import doctor
+from slimline.runtime.trace import SHIPPED
 from slimline.tracking.finding import Finding
 from slimline.tracking.health import examined
 from slimline.tracking.mlflow import Store
@@ -139,3 +142,33 @@ def test_a_server_that_refuses_its_name_or_who_asks_or_is_away_is_told_apart(mon
     with answering(401, "Unauthorized") as uri:
         assert "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in found(examined(uri, "tests"), "tracking").remedy
     assert "start mlflow server there" in found(examined(uri, "tests"), "server").remedy
+
+
+def test_a_command_that_asks_a_wrong_store_ends_in_one_line(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_text(tmp_path / "params.yaml", SHIPPED.read_text())
+    older = tmp_path / "older.db"
+    shutil.copy(store.removeprefix("sqlite:///"), older)
+    with closing(sqlite3.connect(older)) as database:
+        database.execute("update alembic_version set version_num = '451aebb31d03'")
+        database.commit()
+    with answering(401, "Unauthorized") as closed:
+        for uri, words in {
+            f"sqlite:///{tmp_path / 'none.db'}": "is not there yet; the first stage makes it, or mend tracking.uri",
+            f"sqlite:///{older}": "has the database of another version of MLflow: make a copy of it, then mlflow db upgrade",
+            closed: "refuses who asks: set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
+            "http://127.0.0.1:9": "does not answer: start it, or mend tracking.uri",
+            "postgresql+psycopg://me:secret@127.0.0.1:9/runs": "does not answer: start it, or mend tracking.uri",
+            "nonsense://store": "is no address of a store: write sqlite:///FILE",
+            store: "no file, md5, MLflow run, alias of a registered model or git revision that is known here",
+        }.items():
+            monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+            with pytest.raises(SystemExit) as ended:
+                cli.main(["--workspace", str(tmp_path), "trace", "nobody@nothing"])
+            assert ended.value.code == 2, uri
+            (line,) = capfd.readouterr().err.splitlines()
+            assert line.startswith("slimline: ")
+            assert words in line
+            assert "secret" not in line
+    assert not (tmp_path / "none.db").exists()
