@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 OURS = "data: {source: {name: images, path: data/raw/photos}, size: 8, channels: 1, validation: 0.2, test: 0.2, label_noise: false}"
 PARAMS = "\n".join(OURS if line.startswith("data:") else line for line in TINY.splitlines()).replace("threads: 2", "threads: 1")
-PATIENCE = 240.0
+PATIENCE = 900.0
 
 PIPELINE = """
 stages:

@@ -7,6 +7,7 @@ done twice.
 import hashlib
 import json
 import shutil
+import signal
 import socket
 import sys
 import time
@@ -34,7 +35,7 @@ from slimline.runtime.refusal import BAD_INPUT
 from slimline.runtime.stopping import STOP, Stopped
 
 SIGNALS = 128
-"""Exit codes from here on are those of signals."""
+"""What the exit code of whom a signal has ended adds to its number."""
 
 
 class Place:
@@ -151,7 +152,7 @@ def _reproduced(paths: Paths, place: Place, summary: Summary) -> bool:
             raise Stopped(code - SIGNALS)
         case int() if code == BAD_INPUT:
             raise SlimlineError(cause(place.output))
-        case int() if code > SIGNALS:
+        case int() if SIGNALS < code < SIGNALS + signal.NSIG:  # DVC's own failure is 255
             summary.came_to(FAILED, f"dvc was ended by signal {code - SIGNALS}; where that is 9, memory may have run out")
             return False
         case _:

@@ -1,0 +1,188 @@
+"""What a tick decides, with a pipeline, a registry and a receiver that do as they are told; tests/e2e/test_rerun.py has the real ones."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from slimline.errors import SlimlineError
+from slimline.paths import Paths
+from slimline.rerun import incoming, tick
+from slimline.rerun.settings import Rerun
+from slimline.rerun.summary import CODES, Summary
+from slimline.runtime.locks import held
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class World:
+    """Around a workspace: stages that are stale, how DVC ends, what the registry says, whom a tick tells."""
+
+    paths: Paths
+    stale: list[str] = field(default_factory=list)
+    made: int = 0
+    ends: list[int] = field(default_factory=list)
+    champion: bool | str = True
+    judged: int = 0
+    remote: str | None = None
+    pushed: int = 0
+    away: bool = False
+    name = "listener"
+    heard: list[str] = field(default_factory=list)
+
+    def plan(self, _paths: Paths) -> list[Any]:
+        return [SimpleNamespace(stage=stage, reasons=("changed",), after=()) for stage in self.stale]
+
+    def reproduce(self, *_: Any) -> int:
+        if code := self.ends.pop(0) if self.ends else 0:
+            os.write(1, b"slimline: data/raw/x.png: no image; mend it\n")  # as a process that it starts does
+            return code
+        self.stale, self.made = [], self.made + 1
+        (self.paths.root / "dvc.lock").write_text(f"{self.made}")
+        return 0
+
+    def register(self, _paths: Paths, *, why: str) -> Any:
+        assert why == "slimline rerun"
+        if isinstance(self.champion, str):
+            raise SlimlineError(self.champion)
+        self.judged += 1
+        return SimpleNamespace(model="slimline", version=self.made, champion=self.champion, reason="because")
+
+    def push(self, _root: Path) -> None:
+        if self.away:
+            raise SlimlineError("push: dvc ended with 1: no route")
+        self.pushed += 1
+
+    def send(self, notice: Mapping[str, Any]) -> None:
+        self.heard.append(notice["summary"]["outcome"])
+
+    def tick(self, **settings: Any) -> Summary:
+        return tick.tick(self.paths, Rerun(**settings), lambda: None)
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World(Paths(tmp_path))
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
+    monkeypatch.setitem(sys.modules, "slimline.runtime.plan", SimpleNamespace(plan=made.plan))
+    monkeypatch.setitem(sys.modules, "slimline.runtime.reproduction", SimpleNamespace(reproduce=made.reproduce))
+    monkeypatch.setitem(sys.modules, "slimline.runtime.recorded", SimpleNamespace(sync=lambda _: ""))
+    monkeypatch.setitem(sys.modules, "slimline.runtime.promotion", SimpleNamespace(register=made.register))
+    monkeypatch.setattr(tick, "_remote", lambda _: made.remote)
+    monkeypatch.setattr(tick, "_channels", lambda _: [made])
+    monkeypatch.setattr(incoming, "push", made.push)
+    return made
+
+
+def test_a_new_model_is_judged_once_and_every_new_one_is_told_of(world: World) -> None:
+    outcomes = []
+    for champion in (True, False, True):
+        world.stale, world.champion = ["prune"], champion
+        outcomes += [world.tick(), world.tick()]
+    assert [one.outcome for one in outcomes] == ["promoted", "up_to_date", "kept", "up_to_date", "promoted", "up_to_date"]
+    assert [one.code for one in outcomes] == [0, 0, 1, 0, 0, 0]
+    assert [one.version for one in outcomes] == [1, None, 2, None, 3, None]
+    assert (world.judged, world.heard) == (3, ["promoted", "kept", "promoted"])
+    assert outcomes[0].stages == {"prune": ["changed"]}
+
+
+def test_a_model_that_was_made_and_not_judged_is_judged_by_the_next_tick(world: World) -> None:
+    world.stale, world.champion = ["prune"], "MLflow at http://there does not answer"
+    first, second = world.tick(), world.tick()
+    assert [(one.outcome, one.code, one.reason) for one in (first, second)] == [("failed", 3, world.champion)] * 2
+    assert (list(first.stages), second.stages) == (["prune"], {}), "nothing is made twice"
+    assert world.heard == ["failed"], "the same trouble is told once"
+    world.champion = True
+    assert world.tick().outcome == "promoted"
+    assert world.heard == ["failed", "promoted"]
+
+
+def test_a_model_that_somebody_made_by_hand_is_judged_too(world: World) -> None:
+    world.reproduce()
+    assert world.tick().outcome == "promoted"
+    world.stale = ["prune"]
+    assert world.tick(promote=False).outcome == "reproduced"
+    assert world.judged == 1
+    assert world.tick(promote=True).outcome == "promoted"
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome", "exit_code", "told"),
+    [
+        (2, "refused", 2, "data/raw/x.png: no image; mend it"),
+        (255, "failed", 3, "data/raw/x.png: no image; mend it (all of it: "),
+        (137, "failed", 3, "signal 9"),
+        (143, "stopped", 143, "SIGTERM"),
+        (130, "stopped", 130, "SIGINT"),
+    ],
+)
+def test_an_end_of_the_pipeline_is_told_by_code_and_reason_and_the_next_tick_makes_it(
+    world: World, code: int, outcome: str, exit_code: int, told: str
+) -> None:
+    world.stale, world.ends = ["prune"], [code]
+    ended = world.tick()
+    assert (ended.outcome, ended.code) == (outcome, exit_code)
+    assert told in ended.reason
+    assert world.tick().outcome == "promoted"
+    last = tick.Place(world.paths)
+    assert json.loads(last.last.read_text())["outcome"] == "promoted"
+    assert last.last_text.read_text().startswith("slimline rerun: a new champion: version 1 of slimline: because\n")
+
+
+def test_recovery_is_told_of(world: World) -> None:
+    world.tick()
+    world.heard.clear()
+    world.stale, world.ends = ["evaluate"], [2, 2]
+    world.tick(), world.tick()
+    world.stale = []  # mended as it was
+    world.tick(), world.tick()
+    assert world.heard == ["refused", "up_to_date"]
+
+
+def test_what_could_not_be_pushed_is_told_once_and_pushed_later(world: World) -> None:
+    world.stale, world.remote, world.away = ["prune"], "store", True
+    first = world.tick()
+    assert (first.outcome, first.pushed, first.warnings) == ("promoted", False, ["push: dvc ended with 1: no route"])
+    second, third = world.tick(), world.tick()
+    assert (second.outcome, second.pushed, third.pushed) == ("up_to_date", False, False)
+    world.away = False
+    assert world.tick().pushed is True
+    assert world.tick().pushed is True
+    assert world.pushed == 1
+    assert world.heard == ["promoted", "up_to_date"]
+
+
+def test_a_second_tick_says_who_is_at_it_and_leaves_the_summary_to_that(world: World) -> None:
+    with held(tick.Place(world.paths).lock, "it"):
+        busy = world.tick()
+    assert (busy.outcome, busy.code) == ("busy", CODES["busy"])
+    assert "process " in busy.reason
+    assert not tick.Place(world.paths).last.exists()
+
+
+def test_no_room_a_bug_and_a_folder_without_a_pipeline_are_outcomes_too(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "least_free_gb asks for" in world.tick(least_free_gb=1e9).reason
+    with monkeypatch.context() as patched:
+        patched.setattr(tick, "git_state", lambda _: 1 / 0)
+        fault = world.tick()
+    assert (fault.code, fault.reason) == (3, "ZeroDivisionError: division by zero")
+    (world.paths.root / "dvc.yaml").unlink()
+    refused = world.tick()
+    assert refused.code == 2
+    assert "no dvc.yaml there" in refused.reason
+
+
+def test_a_state_that_cannot_be_read_costs_work_and_no_result(world: World) -> None:
+    world.stale = ["prune"]
+    world.tick()
+    tick.Place(world.paths).state.write_text("{half")
+    assert world.tick().outcome == "promoted"
+    assert world.tick().outcome == "up_to_date"
