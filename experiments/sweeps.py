@@ -25,7 +25,6 @@ from slimline.paths import ModelFolder, Paths
 from slimline.report.record import between, markdown
 from slimline.runtime.fingerprint import git_state
 from slimline.runtime.outcome import rightly
-from slimline.sweep.driver import Opened, opened
 from slimline.sweep.outcome import BASELINE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,13 +48,18 @@ def gathered(folder: Path, base: Paths) -> dict[str, Any]:
     promise = json.loads(base.scorecard.read_text()).get("promise") if base.scorecard.exists() else None
     outcome = promise if promise is not None and (promise["sweep"], promise["trial"]) == (best["sweep"], best["trial"]) else None
     about = {"session": session, "images": describe(base.prepared).counts, "rungs": rungs, "student": trials["student"]}
-    return {**about, "best": best, "front": front, "tested": _tested(opened(folder), best["trial"]), "outcome": outcome}
+    return {**about, "best": best, "front": front, "tested": _tested(folder, base, best), "outcome": outcome}
 
 
-def _tested(sweep: Opened, trial: int) -> dict[str, int]:
-    """How many test images the recommended trial's own model names rightly, and the baseline's: looked at when all is chosen."""
-    images = load_split(sweep.base.prepared, "test")
-    folders = {"recommended": sweep.models / str(trial), BASELINE: sweep.models / BASELINE}
+def _tested(folder: Path, base: Paths, best: dict[str, Any]) -> dict[str, int]:
+    """How many test images the recommended trial's own model names rightly, and the baseline's: looked at when all is chosen.
+
+    Models are kept under the digest of code, too, which may have changed since; so the one is looked for that has the bytes of the recommended.
+    """
+    images = load_split(base.prepared, "test")
+    kept = Paths(folder).scratch.glob(f"sweep/*/models/*/{best['trial']}")
+    found = [path for path in kept if ModelFolder(path).packed.stat().st_size == best["scores"]["packed_bytes"]]
+    folders = {"recommended": found[0], BASELINE: found[0].with_name(BASELINE)} if found else {}
     return {name: int(rightly(artifacts.load(ModelFolder(path))[1], images).sum()) for name, path in folders.items() if path.exists()}
 
 
@@ -66,16 +70,21 @@ def said(results: Path) -> str:
     values = json.loads(results.read_text())
     rungs = "; ".join(f"{name}: {one['trials']} trials, {one['infeasible']} of them infeasible" for name, one in values["rungs"].items())
     parts = [f"{rungs}. The front of the last:", _front(values), _recommended(values)]
-    images, tested, promise = values["images"]["test"], values["tested"], values["best"]["promise"]
-    share = tested["recommended"] / images
-    kept = promise["test_accuracy_low"] <= share <= promise["test_accuracy_high"]
-    parts.append(
-        f"The test images, looked at afterwards: {share:.2%} by the trial's own model, which lies {'within' if kept else 'outside of'} what was "
-        f"promised{f'; {tested[BASELINE] / images:.2%} by that of baseline.yaml' if BASELINE in tested else ''}."
-    )
+    if values["tested"]:
+        parts.append(_looked_at(values))
     if values["outcome"] is not None:
         parts.append(_outcome(values["outcome"]))
     return "\n\n".join([*parts, _made(values)])
+
+
+def _looked_at(values: dict[str, Any]) -> str:
+    images, tested, promise = values["images"]["test"], values["tested"], values["best"]["promise"]
+    share = tested["recommended"] / images
+    kept = promise["test_accuracy_low"] <= share <= promise["test_accuracy_high"]
+    return (
+        f"The test images, looked at afterwards: {share:.2%} by the trial's own model, which lies {'within' if kept else 'outside of'} what was "
+        f"promised{f'; {tested[BASELINE] / images:.2%} by that of baseline.yaml' if BASELINE in tested else ''}."
+    )
 
 
 def _front(values: dict[str, Any]) -> str:
