@@ -24,7 +24,7 @@ SHOWN = "document.body ? document.body.innerText : ''"
 
 def compared(experiment: str, runs: Sequence[str]) -> str:
     """Where MLflow compares runs."""
-    return f"#/compare-runs?workflowType=machine_learning&runs={quote(json.dumps(list(runs)))}&experiments={quote(json.dumps([experiment]))}"
+    return f"#/compare-runs?runs={quote(json.dumps(list(runs)))}&experiments={quote(json.dumps([experiment]))}"
 
 
 def visited(page: Browser, address: str, *words: str, width: int = 1600, height: int = 1000) -> str:

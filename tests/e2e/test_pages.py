@@ -60,7 +60,7 @@ def test_the_pages_open_on_the_experiment_compare_five_runs_and_lead_to_the_repo
     address = next(line.removeprefix("tests: ") for line in told.splitlines() if line.startswith("tests: "))
     assert address.startswith(f"{base}#/experiments/{runs[0].info.experiment_id}/runs")
     with browser() as page:
-        opened = visited(page, address, "pipeline one", "Training runs")
+        opened = visited(page, address, "pipeline one", "matching runs")
         assert "Runs of slimline: one a pipeline execution" in opened
 
         chosen = [standing(runs, stage).info.run_id for stage in MODELS]
