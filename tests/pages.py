@@ -55,7 +55,7 @@ def main(database: str = "sqlite:///mlflow.db", base: str = "http://127.0.0.1:50
     pipelines = [run for name, run in runs.items() if name.startswith("pipeline")][-2:]
     trials = [run for name, run in runs.items() if name.startswith(("full ", "short "))]
     with browser() as page:
-        for name, chosen in {"models": models, "executions": pipelines, "sweep": trials}.items():
+        for name, chosen in {"models": models, "two-executions": pipelines, "sweep": trials}.items():
             visited(page, base + compared(experiment, chosen), f"Comparing {len(chosen)} Runs", "Metrics")
             time.sleep(3 * POLL)
             if name != "sweep":
@@ -64,7 +64,7 @@ def main(database: str = "sqlite:///mlflow.db", base: str = "http://127.0.0.1:50
             page.screenshot(target / f"mlflow-{name}.png")
         visited(page, f"{base}#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART", "pipeline", "test/accuracy")
         time.sleep(3 * POLL)
-        page.screenshot(target / "mlflow-charts.png")
+        page.screenshot(target / "mlflow-executions.png")
 
 
 if __name__ == "__main__":
