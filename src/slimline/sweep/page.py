@@ -13,7 +13,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from optuna.study import Study
 from optuna.visualization import matplotlib as drawn
 
-from slimline.report.numbers import count
 from slimline.sweep.driver import Ended
 from slimline.sweep.objectives import ACCURACY, OBJECTIVES
 from slimline.sweep.study import Finished
@@ -45,7 +44,7 @@ def page(ended: Ended, members: Sequence[Finished], milliseconds: Mapping[str, f
 
 
 def _score(name: str, value: float) -> str:
-    return f"{100 * value:.2f}\u202f%" if name == ACCURACY else count(round(value))
+    return f"{100 * value:.2f}\u202f%" if name == ACCURACY else f"{round(value):,}"
 
 
 def _value(value: Any) -> str:
