@@ -41,7 +41,9 @@ class Candidate:
             theirs, ours = getattr(manifest, what), getattr(data, what)
             if theirs != ours:
                 raise SlimlineError(f"{files.folder} was made for images with {what} {_plain(theirs)}, the data have {_plain(ours)}; {again}")
-        return cls(manifest, files, deployed(manifest.forms, files.onnx, model, threads=threads), model.requires_grad_(requires_grad=False))
+        return cls(
+            manifest, files, deployed(manifest.forms, files.onnx, model, threads=threads, spinning=False), model.requires_grad_(requires_grad=False)
+        )
 
     def timed(self, threads: int) -> Deployed:
         """A session of its own, with as many threads as latencies are measured with."""

@@ -53,16 +53,17 @@ class OnnxModel(Deployed):
 
     runtime = "onnxruntime"
 
-    def __init__(self, source: Path | bytes, *, threads: int, optimized: bool = True) -> None:
+    def __init__(self, source: Path | bytes, *, threads: int, optimized: bool = True, spinning: bool = True) -> None:
         """
         Args:
             source: the file, or its content.
             optimized: whether ONNX Runtime may rewrite the graph; as it stands it computes integers as real numbers.
+            spinning: whether its threads spin while they wait; see `session`.
 
         Raises:
             SlimlineError: no such file, or none that ONNX Runtime can run.
         """
-        self._session = session(source, threads, optimized=optimized)
+        self._session = session(source, threads, optimized=optimized, spinning=spinning)
         self.input_shape: tuple[int, ...] = tuple(self._session.get_inputs()[0].shape[1:])
         """Channels, height and width of an image."""
 
@@ -93,13 +94,13 @@ class TorchModel(Deployed):
             return self._model(torch.from_numpy(images)).numpy()
 
 
-def deployed(forms: Sequence[Mapping[str, Any]], path: Path, model: nn.Module, *, threads: int) -> Deployed:
+def deployed(forms: Sequence[Mapping[str, Any]], path: Path, model: nn.Module, *, threads: int, spinning: bool = True) -> Deployed:
     """The ONNX file at `path`, or `model` where it took on a form that ONNX Runtime cannot run.
 
     Raises:
         SlimlineError: no such file, or none that ONNX Runtime can run.
     """
-    return TorchModel(model) if any(form["form"] in BY_TORCH for form in forms) else OnnxModel(path, threads=threads)
+    return TorchModel(model) if any(form["form"] in BY_TORCH for form in forms) else OnnxModel(path, threads=threads, spinning=spinning)
 
 
 def optimized_nodes(path: Path) -> Counter[str]:
