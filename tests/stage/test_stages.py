@@ -370,7 +370,7 @@ def test_the_same_run_in_another_folder_leaves_the_same_bytes_and_the_test_split
     np.save(labels, right)
     again.run("evaluate")
     ours, theirs = stable_files(chain.paths), stable_files(again.paths)
-    assert len(ours) == 4 * len(MODELS) + 1
+    assert len(ours) == 5 * len(MODELS) + 1
     assert ours == theirs
 
 
