@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from repository import Repository, refused, snapshot
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def workspace(finished: Repository, tmp_path: Path) -> Repository:

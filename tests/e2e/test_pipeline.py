@@ -164,6 +164,7 @@ DRAWN = (
 """Titles of plots of `dvc plots show`."""
 
 
+@pytest.mark.slow
 def test_an_experiment_with_another_parameter_compares_with_the_first(finished: Repository) -> None:
     finished.output("dvc", "exp", "run", "--set-param", "prune.target.amount=0.6", "--name", "harder")
     try:

@@ -275,9 +275,10 @@ def chain(start, root, tmp_path) -> Callable[[str], str]:
     return chain
 
 
-def test_the_chain_is_found_from_a_run_an_md5_a_fingerprint_and_an_alias_which_only_moves_with_a_note(chain, runs, root, tmp_path) -> None:
+def test_the_chain_is_found_from_a_run_an_md5_a_fingerprint_and_an_alias_which_only_moves_with_a_note(chain, runs, root, tmp_path, request) -> None:
     uri = f"sqlite:///{root / 'mlflow.db'}"
     mlflow.set_tracking_uri(uri)
+    request.addfinalizer(lambda: mlflow.set_tracking_uri(None))  # it is kept in the environment too, where other tests would find it
     fingerprints = [chain(execution) for execution in ("ninth", "tenth one")]
     archive, registry = Archive(uri, "tiny"), Registry(uri, "tests", "tiny")
     files = [tmp_path / "ninth.onnx", tmp_path / "tenth one.onnx"]
