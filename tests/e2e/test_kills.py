@@ -162,7 +162,7 @@ def trainers(attempt: Attempt) -> list[psutil.Process]:
 
 
 def starter(attempt: Attempt) -> list[psutil.Process]:
-    return [psutil.Process(attempt.process.pid)]
+    return [] if attempt.process.poll() is not None else [psutil.Process(attempt.process.pid)]
 
 
 WAYS: dict[str, tuple[str, int, Callable[[Attempt], list[psutil.Process]]]] = {
