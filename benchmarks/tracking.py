@@ -11,11 +11,13 @@ import argparse
 import json
 import os
 import runpy
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,14 @@ def seconds(folder: Path, environment: dict[str, str]) -> float:
     return time.perf_counter() - start
 
 
+def stored(folder: Path) -> int:
+    """How many runs MLflow has of the pipeline in `folder`."""
+    if not (database := folder / "mlflow.db").exists():
+        return 0
+    with closing(sqlite3.connect(database)) as connection:
+        return int(connection.execute("SELECT count(*) FROM runs").fetchone()[0])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
@@ -56,6 +66,7 @@ def main() -> None:
                 folder = tree(Path(scratch) / side, given.epochs)
                 launcher = {} if side == "recorded" else {"SLIMLINE_LAUNCH": f"{sys.executable} {Path(__file__).resolve()}"}
                 row[side] = round(seconds(folder, environment(folder) | launcher), 1)
+                row[f"runs_{side}"] = stored(folder)
             row["difference"] = round(row["recorded"] - row["in_memory"], 1)
             print(row, flush=True)
             rounds.append(row)
