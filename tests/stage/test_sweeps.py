@@ -99,11 +99,11 @@ def rows(folder: Path) -> list[dict[str, object]]:
     return found
 
 
-def killed(driver: subprocess.Popen[str], draw: random.Random) -> bool:
-    """Kill one of the driver's workers, or what they are forked from, or, one time in five, the driver; whether there was any."""
+def killed(driver: subprocess.Popen[str], draw: random.Random, *, itself: bool) -> bool:
+    """Kill the driver `itself`, or one of its workers, or what they are forked from; whether it had any."""
     with suppress(psutil.NoSuchProcess, IndexError):
         workers = [child for child in psutil.Process(driver.pid).children(recursive=True) if "forkserver" in " ".join(child.cmdline())]
-        (driver if draw.random() < 0.2 else draw.choice(workers)).send_signal(signal.SIGKILL)
+        (driver if itself and workers else draw.choice(workers)).send_signal(signal.SIGKILL)
         return True
     return False
 
@@ -111,14 +111,15 @@ def killed(driver: subprocess.Popen[str], draw: random.Random) -> bool:
 def driven_through(folder: Path, kills: int, storage: BaseStorage, *words: str, **environment: str) -> int:
     """Run a sweep to its end, killing something of it `kills` times, at random trials; how often the driver was started."""
     draw, driver, starts = random.Random(0), started(folder, *words, **environment), 1
-    for moment in sorted(draw.choices(range(TRIALS * 3 // 4), k=kills)):  # later, the sweep might be over before the last
+    # Later than at three quarters, the sweep might be over before the last.
+    for number, moment in enumerate(sorted(draw.choices(range(TRIALS * 3 // 4), k=kills))):
         done = False
         while not done:
             assert driver.poll() in (None, -signal.SIGKILL), (folder.parent / f"{folder.name}.log").read_text()
             if driver.poll() is not None:
                 driver, starts = started(folder, *words, **environment), starts + 1
-            time.sleep(draw.uniform(0.0, 0.5))
-            done = finished(storage) >= moment and killed(driver, draw)
+            time.sleep(draw.uniform(0.0, 0.05))
+            done = finished(storage) >= moment and killed(driver, draw, itself=number % 5 == 2)
     if driver.wait(PATIENCE):
         ended(folder, *words, **environment)
         starts += 1
