@@ -101,9 +101,13 @@ def rows(folder: Path) -> list[dict[str, object]]:
 
 def killed(driver: subprocess.Popen[str], draw: random.Random, *, itself: bool) -> bool:
     """Kill the driver `itself`, or one of its workers, or what they are forked from; whether it had any."""
+    workers = []
+    with suppress(psutil.NoSuchProcess):  # the driver has ended
+        for child in psutil.Process(driver.pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it has just ended, or nobody has asked after it yet
+                workers += [child] if "forkserver" in " ".join(child.cmdline()) else []
     with suppress(psutil.NoSuchProcess, IndexError):
-        workers = [child for child in psutil.Process(driver.pid).children(recursive=True) if "forkserver" in " ".join(child.cmdline())]
-        (driver if itself and workers else draw.choice(workers)).send_signal(signal.SIGKILL)
+        (driver if workers and itself else draw.choice(workers)).send_signal(signal.SIGKILL)
         return True
     return False
 
