@@ -1,77 +1,18 @@
 """The image itself: what is in it, and the pipeline run by it, on a real engine, as somebody who is not root and on a root that is read-only.
 
-`make test-containers` builds the image and runs this. SLIMLINE_BUILD holds further words for `docker build`, DOCKER names the client.
+`make test-containers` builds the image and runs this.
 """
 
 import json
 import os
 import re
-import shlex
 import subprocess
 import time
-import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-from chain import TINY
+from engine import BASE, NEEDED, QUICK, ROOT, SEALED, TEACHER, Volume, container, docker, state, until
 
-ROOT = Path(__file__).parents[2]
-DOCKER = os.environ.get("DOCKER", "docker")
-TAG, BASE = "slimline:test", "python:3.11-slim-bookworm"
-SEALED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
-PATIENCE = 3000.0
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif("SLIMLINE_CONTAINERS" not in os.environ, reason="builds an image and needs a container engine: make test-containers"),
-]
-
-QUICK = re.sub(r"epochs: \d+", "epochs: 1", TINY).replace("{name: resnet, depth: 8, width: 8}", "{name: mlp, hidden: [64, 32]}")
-QUICK = QUICK.replace("{name: mobilenet, width: 8, stages: [2, 4]}", "{name: mlp, hidden: [32, 16]}").replace("parity: 0.98", "parity: 0.5")
-QUICK = QUICK.replace("{threads: 2}", "{threads: 1, checkpoint_seconds: 0.2}").replace("test: 0.2}", "test: 0.2, label_noise: false}")
-
-
-def docker(*words: str, code: int = 0, text: str | None = None) -> str:
-    """What `docker words` prints; it ends with `code`."""
-    done = subprocess.run([DOCKER, *words], input=text, capture_output=True, text=True, check=False, timeout=PATIENCE)
-    assert done.returncode == code, f"{' '.join(words)}\n{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
-
-
-@pytest.fixture(scope="session")
-def image() -> str:
-    if "SLIMLINE_BUILT" not in os.environ:
-        words = shlex.split(os.environ.get("SLIMLINE_BUILD", ""))
-        command = [DOCKER, "build", *words, "--build-arg", "REVISION=test", "--target", "pipeline", "--tag", TAG, "."]
-        subprocess.run(command, cwd=ROOT, env={**os.environ, "DOCKER_BUILDKIT": "1"}, check=True, timeout=PATIENCE)
-    return TAG
-
-
-@dataclass(frozen=True)
-class Volume:
-    name: str
-    image: str
-
-    def run(self, *command: str, code: int = 0, words: tuple[str, ...] = (), text: str | None = None) -> str:
-        """What `command` prints in a sealed container on this volume."""
-        words = (*words, *(["--interactive"] if text else []), "-v", f"{self.name}:/workspace")
-        return docker("run", "--rm", *SEALED, *words, self.image, *command, code=code, text=text)
-
-    def params(self, text: str) -> None:
-        self.run("sh", "-c", "cat > params.yaml", text=text)
-
-    def digests(self, *folders: str) -> str:
-        return self.run("sh", "-c", f"find {' '.join(folders)} -type f | sort | xargs sha256sum")
-
-
-@pytest.fixture
-def volume(image: str) -> Iterator[Volume]:
-    name = f"slimline-test-{uuid.uuid4().hex[:8]}"
-    docker("volume", "create", name)
-    yield Volume(name, image)
-    docker("volume", "rm", "--force", name)
+pytestmark = NEEDED
 
 
 def test_the_image_holds_no_secret_nothing_that_anyone_may_change_and_no_new_way_to_root(image: str) -> None:
@@ -108,38 +49,25 @@ def test_the_pipeline_runs_sealed_and_a_second_time_does_nothing(volume: Volume)
     assert "nothing to do" in volume.run("slimline", "rerun")
 
 
-def test_a_stop_in_the_middle_of_a_training_ends_in_time_and_the_next_start_comes_to_the_same_bytes(volume: Volume, image: str) -> None:
-    long = QUICK.replace("hidden: [64, 32]}, fit: {epochs: 1", "hidden: [64, 32]}, fit: {epochs: 150")
+def test_a_stop_in_the_middle_of_a_training_ends_in_time_and_the_next_start_comes_to_the_same_bytes(volume: Volume) -> None:
+    long = QUICK.replace(TEACHER, TEACHER.replace("epochs: 1", "epochs: 150"))
     assert long != QUICK
-    undisturbed = Volume(f"{volume.name}-undisturbed", image)
-    docker("volume", "create", undisturbed.name)
-    try:
+    with volume.another("undisturbed") as undisturbed:
         for one in (volume, undisturbed):
             one.params(long)
             one.run("slimline", "repro", "prepare")
-        name = f"{volume.name}-training"
-        docker("run", "--detach", "--name", name, *SEALED, "-v", f"{volume.name}:/workspace", image, "slimline", "repro", "train_teacher")
-        deadline = time.monotonic() + PATIENCE
-        while "checkpoint" not in docker("exec", name, "sh", "-c", "find .slimline/checkpoints -name '*.checkpoint' 2>/dev/null; true"):
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        start = time.monotonic()
-        docker("stop", "--time", "10", name)
-        assert time.monotonic() - start < 11
-        assert json.loads(docker("inspect", name))[0]["State"]["ExitCode"] == 143, docker("logs", name)
-        docker("rm", name)
+        with container(f"{volume.name}-training", *volume.sealed(), "slimline", "repro", "train_teacher") as name:
+            look = ["exec", name, "sh", "-c", "find .slimline/checkpoints -name '*.checkpoint' 2>/dev/null; true"]
+            until(lambda: "checkpoint" in docker(*look), lambda: docker("logs", name))
+            start = time.monotonic()
+            docker("stop", "--time", "10", name)
+            seconds = time.monotonic() - start
+            assert state(name)["ExitCode"] == 143, docker("logs", name)
+        print(f"stopped in {seconds:.1f} s")
+        assert seconds < 11
         volume.run("slimline", "repro", "train_teacher")
         undisturbed.run("slimline", "repro", "train_teacher")
         assert volume.digests("models/teacher", "plots/curves/teacher.csv") == undisturbed.digests("models/teacher", "plots/curves/teacher.csv")
-    finally:
-        docker("volume", "rm", "--force", undisturbed.name)
-
-
-def test_a_volume_of_somebody_else_is_refused_in_one_line(image: str, tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
-    said = docker("run", "--rm", *SEALED, "-v", f"{tmp_path}:/workspace", image, code=2)
-    assert len(said.splitlines()) == 1
-    assert "give the volume to user 1000" in said
 
 
 def test_a_clone_of_somebodys_own_runs_its_own_code_and_names_its_commit(image: str, tmp_path: Path) -> None:
@@ -153,18 +81,11 @@ def test_a_clone_of_somebodys_own_runs_its_own_code_and_names_its_commit(image: 
     assert (place / "data/prepared/dataset.json").exists()
 
 
-def test_a_schedule_is_healthy_in_its_container_and_ends_when_it_is_told_to(volume: Volume, image: str) -> None:
-    name = f"{volume.name}-schedule"
-    docker("run", "--detach", "--name", name, *SEALED, "-v", f"{volume.name}:/workspace", image, "slimline", "schedule", "0 3 1 1 *")
-    try:
-        deadline = time.monotonic() + PATIENCE
-        while "next run" not in docker("logs", name):
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
+def test_a_schedule_is_healthy_in_its_container_and_ends_when_it_is_told_to(volume: Volume) -> None:
+    with container(f"{volume.name}-schedule", *volume.sealed(), "slimline", "schedule", "0 3 1 1 *") as name:
+        until(lambda: "next run" in docker("logs", name), lambda: docker("logs", name))
         assert "next run" in docker("exec", name, "slimline", "healthy", "--schedule")
         start = time.monotonic()
         docker("stop", "--time", "10", name)
         assert time.monotonic() - start < 10
-        assert json.loads(docker("inspect", name))[0]["State"]["ExitCode"] == 143
-    finally:
-        docker("rm", "--force", name)
+        assert state(name)["ExitCode"] == 143
