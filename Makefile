@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test test-all test-share test-containers lint ui clean
+.PHONY: help setup repro test test-all test-share test-containers audit lint ui clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ test-share: setup ## every n-th of the slow tests: make test-share SHARE=0/4
 
 test-containers: setup ## the image and what it runs, on this machine's container engine (DOCKER names the client)
 	SLIMLINE_CONTAINERS=1 $(BIN)/python -m pytest -m slow -x tests/container
+
+audit: ## the pinned packages against the advisories that PyPI knows of; --strict: a package that cannot be looked up is no clean one
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.lock -r deploy/services.txt
 
 lint: setup ## format, lint, types, import floors
 	$(BIN)/ruff format --check .
