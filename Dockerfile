@@ -38,7 +38,7 @@ COPY --chmod=0755 deploy/mlflow /opt/mlflow
 USER 1000:1000
 VOLUME /artifacts
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=30s --timeout=20s --start-period=120s CMD ["python", "/opt/mlflow/healthy.py"]
+HEALTHCHECK --interval=30s --timeout=20s --start-period=300s CMD ["python", "/opt/mlflow/healthy.py"]
 ENTRYPOINT ["tini", "--"]
 
 FROM base AS pipeline

@@ -84,6 +84,14 @@ def lay_down(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
+def first(error: OSError) -> tuple[str | None, str]:
+    """Where and why; of the many that copying a folder collects, the first."""
+    if isinstance(error, shutil.Error):
+        _, place, why = error.args[0][0]
+        return str(place), str(why)
+    return error.filename, str(error.strerror)
+
+
 def without_git(file: Path) -> None:
     """Have DVC work where no git is."""
     config = configparser.ConfigParser()
@@ -106,7 +114,8 @@ def main() -> None:
     except OSError as error:
         who = f"user {os.getuid()}:{os.getgid()}"
         cure = f"give the volume to {who} (chown), run as its owner (--user), or make room"
-        print(f"slimline: {error.filename or workspace}: {error.strerror}; {cure}", file=sys.stderr)
+        place, why = first(error)
+        print(f"slimline: {place or workspace}: {why}; {cure}", file=sys.stderr)
         sys.exit(2)
     command = sys.argv[1:] or ["slimline", "repro"]
     os.execvp(command[0], command)

@@ -28,8 +28,12 @@ def copy(shared: Path, workspace: Path) -> None:
 def main() -> None:
     try:
         copy(SHARED, Path.cwd())
-    except (OSError, shutil.Error) as error:
-        print(f"slimline: {getattr(error, 'filename', None) or SHARED}: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
+    except shutil.Error as error:  # all that could not be copied: the first says it
+        _, place, why = error.args[0][0]
+        print(f"slimline: {place}: {why}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"slimline: {error.filename or SHARED}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     os.execvp(sys.argv[1], sys.argv[1:])
 

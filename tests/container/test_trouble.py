@@ -57,7 +57,7 @@ def test_on_a_full_volume_ticks_refuse_the_schedule_lives_on_and_nothing_is_lost
         assert "next run" in docker("exec", name, "slimline", "healthy", "--schedule")
 
 
-def test_a_volume_without_room_for_the_code_is_refused_in_one_line_and_taken_when_there_is(volume: Volume) -> None:
+def test_a_volume_without_room_for_the_code_is_refused_in_one_line(volume: Volume) -> None:
     options = ["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=size=300k,uid=1000"]
     with volume.another("tiny", *options) as tiny:
         said = tiny.run("slimline", "repro", code=2)
