@@ -19,6 +19,7 @@ import pytest
 from chain import TINY
 from PIL import Image
 from repository import Repository, alive, clone, commit
+from ruamel.yaml import YAML
 from sklearn.datasets import load_digits
 
 import slimline
@@ -150,20 +151,38 @@ class Bench:
         assert "a-secret" not in done.stdout + done.stderr
         return {**json.loads(done.stdout), "stderr": done.stderr}
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, *command: str) -> subprocess.Popen[str]:
         environment = {**self.repository.environment, **self.secrets}
-        return subprocess.Popen(["slimline", "rerun"], cwd=self.root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            ["slimline", *(command or ["rerun"])], cwd=self.root, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
 
     def drop(self, *names: str) -> None:
         for name in names:
             (self.photos / name).write_text(name)
 
-    def settings(self, text: str = "") -> None:
+    def images(self) -> int:
+        return len(list(self.photos.iterdir()))
+
+    def train_long(self, *command: str) -> subprocess.Popen[str]:
+        """`command`, a tick where there is none, in the midst of a training that takes a minute."""
+        (self.root / "long").touch()
+        self.drop(f"{time.time_ns()}.png")
+        at = self.paths.scratch / "at"
+        at.unlink()
+        started, deadline = self.start(*command), time.monotonic() + PATIENCE
+        while not at.exists() or at.read_text() in ("", "0"):
+            assert time.monotonic() < deadline
+            assert started.poll() is None
+            time.sleep(0.05)
+        return started
+
+    def settings(self, text: str = "promote: false") -> None:
         (self.root / "rerun.yaml").write_text(f"data: {{quiet_seconds: 0.3}}\n{text}")
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     """One in which the first tick has run, nobody listening."""
     made = Bench(Repository(tmp_path_factory.mktemp("rerun") / "repository"), Receiver())
     made.photos.mkdir(parents=True)
@@ -178,7 +197,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     }.items():
         (made.root / name).write_text(text)
     made.drop("1.png", "2.png")
-    made.settings("promote: false")
+    made.settings()
     for words in (["git", "init", "--quiet", "--initial-branch=main"], ["git", "config", "user.email", "tests@example.org"]):
         made.repository.output(*words)
     made.repository.output("git", "config", "user.name", "tests")
@@ -194,7 +213,22 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     return made
 
 
+@pytest.fixture
+def bench(made: Bench) -> Bench:
+    """The one that all tests share, as the first tick left it but for its images: nothing faulty, nobody told, nothing waiting to be told."""
+    for left in (made.root / "fault", made.root / "long", made.photos / "broken.png"):
+        left.unlink(missing_ok=True)
+    for waiting in Place(made.paths).box.glob("*"):
+        waiting.unlink()
+    (made.root / ".dvc/config").write_text("")
+    made.settings()
+    made.receiver.heard.clear()
+    return made
+
+
 def test_a_webhook_that_was_down_is_told_by_the_next_tick_which_has_nothing_else_to_do(bench: Bench) -> None:
+    bench.drop("down.png")
+    assert "the webhook at 127.0.0.1 does not answer" in bench.tick(0)["stderr"]
     with bench.receiver.listening():
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         second = bench.tick(0)
@@ -202,12 +236,12 @@ def test_a_webhook_that_was_down_is_told_by_the_next_tick_which_has_nothing_else
         assert (second["outcome"], second["stages"]) == ("up_to_date", {})
         assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 15, "seconds of a processor, whatever else it has to do"
         assert bench.receiver.outcomes == ["reproduced"]
-        assert "images   2" in bench.receiver.heard[0]["text"]
+        assert f"→ {bench.images():,}" in bench.receiver.heard[0]["text"]
 
 
 def test_new_images_rerun_what_is_stale_once_and_one_of_two_ticks_does_it(bench: Bench) -> None:
+    before = bench.images()
     bench.drop("3.png")
-    bench.receiver.heard.clear()
     with bench.receiver.listening():
         ticks = [bench.start() for _ in range(2)]
         ended = {tick.communicate(timeout=PATIENCE)[0]: tick for tick in ticks}
@@ -218,15 +252,14 @@ def test_new_images_rerun_what_is_stale_once_and_one_of_two_ticks_does_it(bench:
         assert bench.receiver.outcomes == ["reproduced"]
     summary = bench.receiver.heard[0]["summary"]
     assert summary["stages"] == {"prepare": ["data/raw/photos: modified"], "train_teacher": ["after prepare"]}
-    assert summary["images"] == [2, 3]
+    assert summary["images"] == [before, before + 1]
     place = Place(bench.paths)
-    assert json.loads(place.last.read_text())["images"] == [2, 3]
-    assert "2 → 3" in place.last_text.read_text()
+    assert json.loads(place.last.read_text())["images"] == [before, before + 1]
+    assert f"{before} → {before + 1}" in place.last_text.read_text()
     assert "Running stage 'train_teacher'" in place.output.read_text()
 
 
 def test_a_refusal_is_told_once_and_so_is_its_end(bench: Bench) -> None:
-    bench.receiver.heard.clear()
     with bench.receiver.listening():
         bench.drop("broken.png")
         for _ in range(2):
@@ -246,31 +279,58 @@ def test_a_stage_that_breaks_fails_the_tick_and_the_next_one_makes_it(bench: Ben
     assert list(bench.tick(0)["stages"]) == ["train_teacher"]
 
 
-def test_a_tick_that_is_stopped_ends_in_time_and_the_next_one_goes_on(bench: Bench) -> None:
-    (bench.root / "long").touch()
-    bench.drop("5.png")
-    at = bench.paths.scratch / "at"
-    at.unlink()
-    tick = bench.start()
-    deadline = time.monotonic() + PATIENCE
-    while not at.exists() or at.read_text() in ("", "0"):
-        assert time.monotonic() < deadline
-        assert tick.poll() is None
-        time.sleep(0.05)
-    tick.send_signal(signal.SIGTERM)
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [
+        (("rerun",), signal.SIGTERM),
+        (("rerun",), signal.SIGHUP),
+        (("schedule", "0 3 1 1 *", "--now"), signal.SIGTERM),
+        (("schedule", "0 3 1 1 *", "--now"), signal.SIGINT),
+    ],
+)
+def test_what_is_stopped_ends_in_time_and_the_next_tick_goes_on(bench: Bench, command: tuple[str, ...], number: signal.Signals) -> None:
+    (bench.paths.scratch / "left.txt").unlink(missing_ok=True)
+    started = bench.train_long(*command)
+    started.send_signal(number)
     told = time.monotonic()
-    text, _ = tick.communicate(timeout=PATIENCE)
-    assert tick.returncode == 128 + signal.SIGTERM, text
-    assert time.monotonic() - told < 12
+    text, _ = started.communicate(timeout=PATIENCE)
+    assert time.monotonic() - told < 10, text
+    assert started.returncode == 128 + (signal.SIGTERM if number == signal.SIGHUP else number), text
     assert "stopped, the next tick goes on" in text
+    assert json.loads(Place(bench.paths).last.read_text())["outcome"] == "stopped"
     assert [one.pid for one in alive(bench.root) if "slimline.tracking.sender" not in one.cmdline()] == []
     (bench.root / "long").unlink()
     assert (bench.paths.scratch / "left.txt").exists()
     assert list(bench.tick(0)["stages"]) == ["train_teacher"]
 
 
+SLOW_DISK = """
+import os, pathlib, time
+def late(descriptor, flush=os.fsync):
+    if pathlib.Path(".slimline/left.txt").exists():
+        time.sleep(30)
+    flush(descriptor)
+os.fsync = late
+"""
+
+
+def test_a_stop_is_in_time_where_the_disk_is_not(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each file that is flushed takes half a minute, as on a disk to which others write gigabytes."""
+    (tmp_path / "sitecustomize.py").write_text(SLOW_DISK)
+    (bench.paths.scratch / "left.txt").unlink(missing_ok=True)
+    monkeypatch.setattr(Bench, "secrets", {**bench.secrets, "PYTHONPATH": f"{bench.root / 'src'}:{tmp_path}"})
+    started = bench.train_long()
+    started.send_signal(signal.SIGTERM)
+    told = time.monotonic()
+    text, _ = started.communicate(timeout=PATIENCE)
+    assert time.monotonic() - told < 10, text
+    assert started.returncode == 128 + signal.SIGTERM, text
+    monkeypatch.undo()
+    (bench.root / "long").unlink()
+    assert list(bench.tick(0)["stages"]) == ["train_teacher"]
+
+
 def test_images_that_are_still_being_written_are_waited_for_or_left(bench: Bench) -> None:
-    bench.settings("promote: false\n")
     settings = Data(quiet_seconds=0.3, patience_seconds=0.9)
     assert settle(bench.photos, settings)
     over = threading.Event()
@@ -303,7 +363,9 @@ def test_what_was_made_is_pushed_and_a_remote_that_refuses_costs_a_line_until_it
     assert any(line.startswith("push: dvc ended with") for line in refused["warnings"]), refused
     remote.unlink()
     assert bench.tick(0)["pushed"] is True
-    assert len([file for file in remote.rglob("*") if file.is_file()]) >= 3
+    lock = YAML(typ="safe").load((bench.root / "dvc.lock").read_text())
+    made = {out["md5"] for stage in lock["stages"].values() for out in stage["outs"] if out["path"] != "metrics/prepare.json"}
+    assert made == {file.parent.name + file.name for file in remote.rglob("*") if file.is_file()}
     assert bench.tick(0)["warnings"] == []
 
 
@@ -342,7 +404,7 @@ def test_a_real_pipeline_is_promoted_kept_and_told_of(tmp_path: Path) -> None:
     quick = quick.replace("{name: mobilenet, width: 8, stages: [2, 4]}", "{name: mlp, hidden: [32, 16]}").replace("parity: 0.98", "parity: 0.5")
     quick = re.sub(r"gates: {.*}", "gates: {size_ratio: 0.5}", quick).replace("margin: 0.05", "margin: 0.9")
     made.paths.params.write_text(quick)
-    made.settings()
+    made.settings("")
     commit(made.repository, "our photos")
     with made.receiver.listening():
         first = made.tick(0)

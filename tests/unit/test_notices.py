@@ -2,11 +2,13 @@
 
 import email
 import json
+import re
 import socketserver
 import subprocess
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,9 @@ from slimline.rerun.summary import CODES, WORDS, Summary
 from slimline.rerun.webhook import Webhook
 
 ROOT = Path(__file__).parents[2]
+
+
+PATIENCE = 20.0
 
 
 class Listener:
@@ -42,7 +47,7 @@ def test_notices_are_sent_in_order_and_stay_where_one_is_not_taken(tmp_path: Pat
     second.name = "other"
     second.down = True
     for text in ("one", "two", "three"):
-        notices.keep(tmp_path, [first, second], {}, text, text)
+        notices.keep(tmp_path, [first, second], notices.notice("1", {}, text, text))
     assert list(notices.deliver(tmp_path, [first, second])) == ["the listener sleeps; 3 notices kept for the next tick"]
     assert first.heard == ["one", "two", "three"]
     second.down = False
@@ -50,9 +55,74 @@ def test_notices_are_sent_in_order_and_stay_where_one_is_not_taken(tmp_path: Pat
     assert second.heard == first.heard
     monkeypatch.setattr(notices, "MOST", 2)
     for text in ("four", "five", "six"):
-        notices.keep(tmp_path, [first], {}, text, text)
+        notices.keep(tmp_path, [first], notices.notice("1", {}, text, text))
     assert list(notices.deliver(tmp_path, [first])) == []
     assert first.heard[3:] == ["five", "six"], "the oldest go where too many wait"
+
+
+@pytest.mark.parametrize("broken", ["{half", "[]", "null", "{}"])
+def test_a_notice_that_cannot_be_read_is_put_aside_and_holds_up_none_behind_it(tmp_path: Path, broken: str) -> None:
+    listener = Listener()
+    (tmp_path / "00-listener.json").write_text(broken)
+    notices.keep(tmp_path, [listener], notices.notice("1", {}, "one", "one"))
+    (told,) = notices.deliver(tmp_path, [listener])
+    assert "no notice can be read there; it is put aside" in told
+    assert listener.heard == ["one"]
+    assert list(notices.deliver(tmp_path, [listener])) == []
+    assert (tmp_path / "unreadable-00-listener.json").read_text() == broken
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Answers as the path that it is asked for says."""
+
+    def do_POST(self) -> None:
+        match self.path.strip("/").split("/"):
+            case ["code", code]:
+                self.send_response(int(code))
+                self.send_header("Location", "http://127.0.0.1:9/elsewhere")
+                self.end_headers()
+            case ["hangs"]:
+                self.server.over.wait(PATIENCE)  # type: ignore[attr-defined]
+            case ["endless"]:
+                self.send_response(200)
+                self.end_headers()
+                with suppress(OSError):
+                    while not self.server.over.is_set():  # type: ignore[attr-defined]
+                        self.wfile.write(b"x" * 65536)
+
+    def log_message(self, *_: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("code/200", None),
+        ("code/204", None),
+        ("endless", None),
+        ("code/302", "answers 302"),
+        ("code/404", "answers 404"),
+        ("code/500", "answers 500"),
+        ("hangs", "does not answer (ReadTimeout)"),
+    ],
+)
+def test_a_webhook_that_hangs_fails_or_sends_elsewhere_has_not_taken_it(monkeypatch: pytest.MonkeyPatch, path: str, told: str | None) -> None:
+    monkeypatch.setattr("slimline.rerun.webhook.PATIENCE", 0.5)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        server.over = threading.Event()  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            hook = Webhook(f"http://127.0.0.1:{server.server_address[1]}/{path}")
+            if told is None:
+                hook.send({"text": "one"})
+            else:
+                with pytest.raises(SlimlineError, match=re.escape(f"the webhook at 127.0.0.1 {told}")) as refused:
+                    hook.send({"text": "one"})
+                assert path not in str(refused.value)
+        finally:
+            server.over.set()  # type: ignore[attr-defined]
+            server.shutdown()
+            thread.join()
 
 
 class Post(socketserver.StreamRequestHandler):
@@ -108,8 +178,12 @@ def test_a_mailbox_without_its_password_and_an_address_that_is_none_are_refused_
     monkeypatch.delenv(PASSWORD, raising=False)
     with pytest.raises(SlimlineError, match=f"no password for it; set {PASSWORD}"):
         Mailbox(Mail(host="h", user="me", sender="a@example.org", to=("b@example.org",)))
-    with pytest.raises(SlimlineError) as refused:
-        Webhook("hooks.example.org/a-secret")
+    for address in ("hooks.example.org/a-secret", "ftp://h/a-secret", "https:///a-secret", "https://[::1/a-secret", "https://h:99999/a-secret"):
+        with pytest.raises(SlimlineError, match="no address of a webhook") as refused:
+            Webhook(address)
+        assert "a-secret" not in str(refused.value)
+    with pytest.raises(SlimlineError, match="does not answer") as refused:
+        Webhook(f"https://{'h' * 70}.invalid/a-secret").send({})  # no name can be that long
     assert "a-secret" not in str(refused.value)
 
 
@@ -134,6 +208,23 @@ def test_a_secret_is_a_variable_or_a_file_and_an_empty_file_is_none(tmp_path: Pa
         ("data: {quiet_seconds: soon}", "data.quiet_seconds"),
         ("notify: {outcomes: [champion]}", "notify.outcomes"),
         ("notify: {mail: {host: h, sender: nobody, to: [a@b]}}", "notify.mail.sender"),
+        ("notify: {mail: {host: h, sender: a@b, to: ['a@b\\nBcc: c@d']}}", "notify.mail.to"),
+        ("notify: {mail: {host: h, sender: a@b, to: []}}", "notify.mail.to"),
+        ("notify: {mail: {host: h, port: 99999999999999999999, sender: a@b, to: [a@b]}}", "notify.mail.port"),
+        ("promote: 1", "promote: found 1"),
+        ("promote: 'yes'", 'promote: found "yes"'),
+        ("least_free_gb: -1", "least_free_gb: found -1"),
+        ("least_free_gb: .inf", "least_free_gb"),
+        ("data: {patience_seconds: .nan}", "data.patience_seconds"),
+        ("data: {patience_seconds: 1.0e+400}", "data.patience_seconds"),
+        ("data: {quiet_seconds: 86400}", "data.quiet_seconds"),
+        ("data: {update: a.dvc}", "data.update"),
+        ("data: &a {update: *a}", "Circular reference detected; write plain values"),
+        ("? [1, 2]\n: 3", "write plain values"),
+        ("2026-01-01: 3", "write plain values"),
+        ("push: !!python/object:os.system {}", "no valid YAML"),
+        ("push: true\npush: false", "no valid YAML"),
+        (f"least_free_gb: {'9' * 5000}", "no valid YAML"),
         ("[1", "no valid YAML"),
         ("- 1", "a mapping is needed"),
     ],

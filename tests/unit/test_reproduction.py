@@ -71,3 +71,30 @@ def test_a_refusal_of_a_stage_keeps_its_exit_code_and_a_fault_that_of_dvc(tmp_pa
         reproduced(tmp_path, f"import subprocess, sys\nsys.exit(255 if subprocess.run([sys.executable, '-c', {stage!r}]).returncode else 0)") == code
     )
     assert reproduced(tmp_path, "import sys; sys.exit(255)") == 255, "a refusal of an earlier run is not this one's"
+
+
+STUBBORN = """
+import os, pathlib, signal, threading, time
+from slimline.runtime import reproduction
+reproduction.GRACE, reproduction.LAST = 0.5, 2.0
+def stop():
+    while not os.path.exists("asks"):
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=stop, daemon=True).start()
+assert reproduction.reproduce(pathlib.Path.cwd(), []) == 143
+pathlib.Path("over").touch()
+time.sleep(60)
+"""
+
+
+def test_after_a_signal_the_program_ends_in_time_whatever_it_does_after_the_pipeline(tmp_path: Path) -> None:
+    (tmp_path / "dvc").mkdir()
+    (tmp_path / "dvc/__init__.py").touch()
+    (tmp_path / "dvc/__main__.py").write_text("import pathlib, time; pathlib.Path('asks').touch(); time.sleep(60)")
+    path = os.pathsep.join([str(tmp_path), str(Path(slimline.__file__).parents[1])])
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", STUBBORN], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, check=False, timeout=60)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert (tmp_path / "over").exists()
+    assert time.monotonic() - start < 30

@@ -50,10 +50,49 @@ def due(line: str, start: str, count: int, zone: ZoneInfo = BERLIN) -> list[str]
         # Clocks go from three to two: what is due at a time is due once, what is due every so often goes on.
         ("30 2 * * *", "2026-10-24T12:00", ["25 02:30 +0200", "26 02:30 +0100"]),
         ("*/30 * * * *", "2026-10-25T02:15", ["25 02:30 +0200", "25 02:00 +0100", "25 02:30 +0100", "25 03:00 +0100"]),
+        ("0 3 1 jan-mar/2 *", "2026-11-27T04:00", ["01 03:00 +0100", "01 03:00 +0100", "01 03:00 +0100"]),
     ],
 )
 def test_a_line_is_due_when_cron_would_have_it(line: str, start: str, expected: list[str]) -> None:
     assert due(line, start, len(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    ("zone", "line", "start", "expected"),
+    [
+        # Berlin, 29 March: from 02:00 +01 to 03:00 +02.
+        ("Europe/Berlin", "59 1 * * *", "2026-03-28T12:00", ["29 01:59 +0100", "30 01:59 +0200"]),
+        ("Europe/Berlin", "0 2 * * *", "2026-03-28T12:00", ["29 03:00 +0200", "30 02:00 +0200"]),
+        ("Europe/Berlin", "0 3 * * *", "2026-03-28T12:00", ["29 03:00 +0200", "30 03:00 +0200"]),
+        ("Europe/Berlin", "30 2,3 * * *", "2026-03-28T12:00", ["29 03:30 +0200", "30 02:30 +0200", "30 03:30 +0200"]),
+        ("Europe/Berlin", "0 2 * * 0", "2026-03-28T12:00", ["29 03:00 +0200", "05 02:00 +0200"]),
+        ("Europe/Berlin", "15 * * * *", "2026-03-29T00:30", ["29 01:15 +0100", "29 03:15 +0200", "29 04:15 +0200"]),
+        # 25 October: from 03:00 +02 to 02:00 +01.
+        ("Europe/Berlin", "0 2 * * *", "2026-10-24T12:00", ["25 02:00 +0200", "26 02:00 +0100"]),
+        ("Europe/Berlin", "0 3 * * *", "2026-10-24T12:00", ["25 03:00 +0100", "26 03:00 +0100"]),
+        ("Europe/Berlin", "59 2 * * 0", "2026-10-24T12:00", ["25 02:59 +0200", "01 02:59 +0100"]),
+        ("Europe/Berlin", "0 2,3 * * *", "2026-10-24T12:00", ["25 02:00 +0200", "25 03:00 +0100", "26 02:00 +0100"]),
+        ("Europe/Berlin", "0 0 * * *", "2026-10-24T12:00", ["25 00:00 +0200", "26 00:00 +0100"]),
+        ("Europe/Berlin", "15 * * * *", "2026-10-25T01:30", ["25 02:15 +0200", "25 02:15 +0100", "25 03:15 +0100"]),
+        # New York, 8 March from 02:00 -05 to 03:00 -04, 1 November from 02:00 -04 to 01:00 -05.
+        ("America/New_York", "30 2 * * *", "2026-03-07T12:00", ["08 03:30 -0400", "09 02:30 -0400"]),
+        ("America/New_York", "30 1 * * *", "2026-10-31T12:00", ["01 01:30 -0400", "02 01:30 -0500"]),
+        # Lord Howe sets its clocks by half an hour: 4 October from 02:00 +10:30 to 02:30 +11, 5 April from 02:00 +11 to 01:30 +10:30.
+        ("Australia/Lord_Howe", "15 2 * * *", "2026-10-03T12:00", ["04 02:45 +1100", "05 02:15 +1100"]),
+        ("Australia/Lord_Howe", "45 1 * * *", "2026-04-04T12:00", ["05 01:45 +1100", "06 01:45 +1030"]),
+        ("Australia/Lord_Howe", "*/15 * * * *", "2026-04-05T01:40", ["05 01:45 +1100", "05 01:30 +1030", "05 01:45 +1030", "05 02:00 +1030"]),
+        # Cairo sets them at midnight: 24 April from 00:00 +02 to 01:00 +03, 30 October from 00:00 +03 to 23:00 +02 of the 29th.
+        ("Africa/Cairo", "0 0 * * *", "2026-04-23T12:00", ["24 01:00 +0300", "25 00:00 +0300"]),
+        ("Africa/Cairo", "0 */6 * * *", "2026-04-23T12:00", ["23 18:00 +0200", "24 01:00 +0300", "24 06:00 +0300"]),
+        ("Africa/Cairo", "30 23 * * *", "2026-10-28T23:45", ["29 23:30 +0300", "30 23:30 +0200"]),
+        ("Africa/Cairo", "0 0 * * *", "2026-10-29T12:00", ["30 00:00 +0200", "31 00:00 +0200"]),
+        # Apia had no 30 December in 2011.
+        ("Pacific/Apia", "0 3 * * *", "2011-12-29T12:00", ["31 03:00 +1400", "01 03:00 +1400"]),
+    ],
+)
+def test_clocks_that_are_set_for_the_summer_lose_no_run_and_double_none(zone: str, line: str, start: str, expected: list[str]) -> None:
+    """The table was worked out by hand, from the laws."""
+    assert due(line, start, len(expected), ZoneInfo(zone)) == expected
 
 
 @pytest.mark.parametrize(
@@ -70,11 +109,22 @@ def test_a_line_is_due_when_cron_would_have_it(line: str, start: str, expected: 
         ("*/0 * * * *", "minute */0"),
         ("0 0 31 2 *", "no such day ever comes"),
         ("@nightly", "found 1 field;"),
+        ("0 0 3 * * *", "found 6 fields"),
+        ("0 3 ? * *", "day ?"),
+        ("0 3 * jan-foo *", "month jan-foo"),
+        ("0 3 * janx *", "month janx"),
+        ("0 3 * * mon#1", "day of week mon#1"),
+        ("5-1 * * * *", "minute 5-1"),
+        ("1,,2 * * * *", "minute 1,,2"),
+        ("1.5 * * * *", "minute 1.5"),
+        ("\u0663 3 * * *", "minute \u0663"),
+        ("99999999999999999999 * * * *", "minute 99999999999999999999"),
     ],
 )
 def test_a_wrong_line_is_refused_by_its_field(line: str, told: str) -> None:
-    with pytest.raises(SlimlineError, match=f"^'{line}': ".replace("*", r"\*")) as refused:
+    with pytest.raises(SlimlineError) as refused:
         Cron(line, BERLIN)
+    assert str(refused.value).startswith(f"'{line}': ")
     assert told in str(refused.value)
     assert "a cron line is " in str(refused.value)
 
@@ -83,6 +133,9 @@ def test_a_zone_that_is_none_is_refused() -> None:
     assert zone_of("Europe/Berlin") == BERLIN
     with pytest.raises(SlimlineError, match="Europe/Berln: no such time zone; did you mean Europe/Berlin"):
         zone_of("Europe/Berln")
+    for name in ("Europe", "../etc/passwd", "\0", "x" * 5000):
+        with pytest.raises(SlimlineError, match="no such time zone"):
+            zone_of(name)
 
 
 def test_jitter_puts_off_and_never_advances() -> None:
@@ -90,6 +143,13 @@ def test_jitter_puts_off_and_never_advances() -> None:
     now = datetime(2026, 11, 27, 2, tzinfo=BERLIN)
     late = [(cron.get_next_fire_time(None, now) - now).total_seconds() - 3600 for _ in range(50)]
     assert 0 <= min(late) < max(late) <= 600
+
+
+def test_a_clock_that_is_set_forward_by_years_is_one_run_at_once() -> None:
+    cron = Cron("* * * * *", BERLIN)
+    now, start = datetime(2036, 11, 27, 2, tzinfo=BERLIN), time.process_time()
+    assert cron.get_next_fire_time(datetime(2026, 11, 27, 2, tzinfo=BERLIN), now) == now + timedelta(minutes=1)
+    assert time.process_time() - start < 1
 
 
 def test_a_clock_that_is_set_back_puts_no_run_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,9 +1,11 @@
 """What a tick decides, with a pipeline, a registry and a receiver that do as they are told; tests/e2e/test_rerun.py has the real ones."""
 
+import errno
 import json
 import os
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,9 +16,10 @@ import pytest
 from slimline.errors import SlimlineError
 from slimline.paths import Paths
 from slimline.rerun import incoming, tick
-from slimline.rerun.settings import Rerun
+from slimline.rerun.settings import Rerun, load
 from slimline.rerun.summary import CODES, Summary
 from slimline.runtime.locks import held
+from slimline.runtime.stopping import Stopped
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,6 +39,7 @@ class World:
     away: bool = False
     name = "listener"
     heard: list[str] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
 
     def plan(self, _paths: Paths) -> list[Any]:
         return [SimpleNamespace(stage=stage, reasons=("changed",), after=()) for stage in self.stale]
@@ -62,9 +66,10 @@ class World:
 
     def send(self, notice: Mapping[str, Any]) -> None:
         self.heard.append(notice["summary"]["outcome"])
+        self.ids.add(notice["id"])
 
     def tick(self, **settings: Any) -> Summary:
-        return tick.tick(self.paths, Rerun(**settings), lambda: None)
+        return tick.tick(self.paths, lambda: Rerun(**settings), lambda: None)
 
 
 @pytest.fixture
@@ -73,7 +78,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     (tmp_path / "dvc.yaml").touch()
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.setitem(sys.modules, "slimline.runtime.plan", SimpleNamespace(plan=made.plan))
-    monkeypatch.setitem(sys.modules, "slimline.runtime.reproduction", SimpleNamespace(reproduce=made.reproduce))
+    monkeypatch.setattr(tick, "reproduce", made.reproduce)
     monkeypatch.setitem(sys.modules, "slimline.runtime.recorded", SimpleNamespace(sync=lambda _: ""))
     monkeypatch.setitem(sys.modules, "slimline.runtime.promotion", SimpleNamespace(register=made.register))
     monkeypatch.setattr(tick, "_remote", lambda _: made.remote)
@@ -186,3 +191,99 @@ def test_a_state_that_cannot_be_read_costs_work_and_no_result(world: World) -> N
     tick.Place(world.paths).state.write_text("{half")
     assert world.tick().outcome == "promoted"
     assert world.tick().outcome == "up_to_date"
+
+
+class Killed(BaseException):
+    """The end of a process that nobody has asked."""
+
+
+def test_whatever_a_tick_is_killed_at_the_next_ones_make_judge_and_tell(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is killed before the first thing that it changes, before the second, and so on until it lives."""
+    left = 0
+
+    def killable(effect: Callable[..., Any]) -> Callable[..., Any]:
+        def attempt(*given: Any, **more: Any) -> Any:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                raise Killed
+            return effect(*given, **more)
+
+        return attempt
+
+    for place, name in ((Path, "replace"), (Path, "unlink"), (World, "reproduce"), (World, "register"), (World, "send"), (World, "push")):
+        monkeypatch.setattr(place, name, killable(getattr(place, name)))
+    for where, name in (("reproduce", tick), ("push", incoming)):
+        monkeypatch.setattr(name, where, getattr(world, where))
+    monkeypatch.setitem(sys.modules, "slimline.runtime.promotion", SimpleNamespace(register=world.register))
+    world.remote = "store"
+    deaths = 0
+    while True:
+        world.stale, world.judged, world.pushed = ["prune"], 0, 0
+        world.heard.clear(), world.ids.clear()
+        left, before = deaths, world.made
+        try:
+            world.tick()
+            break
+        except Killed:
+            deaths += 1
+        left = 1000
+        outcomes = [world.tick().outcome for _ in range(3)]
+        assert outcomes[-1] == "up_to_date", deaths
+        assert world.made == before + 1, deaths
+        assert 1 <= world.judged <= 2, deaths
+        assert 1 <= world.pushed <= 2, deaths
+        assert set(world.heard) == {"promoted"}, deaths
+        assert len(world.heard) == 1 or len(world.ids) == 1, "what is told again has its id"
+    assert deaths > 10
+
+
+def test_what_was_found_by_a_tick_that_is_stopped_while_it_pushes_is_told_by_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.stale, world.remote = ["prune"], "store"
+    with monkeypatch.context() as patched:
+        patched.setattr(incoming, "push", lambda _: (_ for _ in ()).throw(Stopped(signal.SIGTERM)))
+        stopped = world.tick()
+    assert (stopped.outcome, stopped.code, world.heard) == ("stopped", 143, [])
+    assert (world.tick().outcome, world.tick().outcome) == ("promoted", "up_to_date")
+    assert (world.heard, world.judged) == (["promoted"], 1)
+
+
+def test_a_stop_between_two_equal_troubles_or_before_the_end_of_one_says_nothing_of_them(world: World) -> None:
+    world.tick()
+    world.heard.clear()
+    for end in (2, 143, 2, 143, 0):
+        world.stale, world.ends = ["prune"], [end]
+        if not end:
+            world.stale = []
+        world.tick()
+    assert world.heard == ["refused", "up_to_date"]
+
+
+def test_on_a_full_disk_and_with_wrong_settings_somebody_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.tick()
+    world.heard.clear()
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tick, "write_json", full)
+        patched.setattr("slimline.rerun.notices.write_json", full)
+        refused = world.tick(least_free_gb=1e9)
+    assert (refused.code, world.heard) == (2, ["refused"])
+    assert "cannot be written (No space left on device)" in refused.warnings[0]
+    with monkeypatch.context() as patched:
+        patched.setattr(tick, "held", full)
+        locked = world.tick()
+    assert (locked.code, locked.reason) == (2, f"{world.paths.root}: No space left on device; mend it, the next tick goes on")
+    file = world.paths.root / "rerun.yaml"
+    file.write_text("psuh: true")
+    wrong = tick.tick(world.paths, lambda: load(file), lambda: None)
+    assert (wrong.code, wrong.reason.partition(": ")[2]) == (2, load_refusal(file))
+    assert world.heard == ["refused"] * 3
+
+
+def load_refusal(file: Path) -> str:
+    with pytest.raises(SlimlineError) as refused:
+        load(file)
+    return str(refused.value).partition(": ")[2]

@@ -2,6 +2,8 @@
 
 import argparse
 import math
+import os
+import signal
 from typing import TypeAlias
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -16,6 +18,12 @@ def amount(text: str) -> float:
     if not 0 <= value < math.inf:
         raise argparse.ArgumentTypeError(f"'{text}' is no number from 0 on")
     return value
+
+
+def end_with_terminal() -> None:
+    """Have a terminal that is closed, or a connection that breaks, end this program as SIGTERM does; unless it was started to outlive it (nohup)."""
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 
 
 def count(text: str) -> int:

@@ -3,12 +3,9 @@
 import argparse
 import sys
 
-from slimline.commands.command import Commands
+from slimline.commands.command import Commands, end_with_terminal
 from slimline.errors import SlimlineError
 from slimline.paths import Paths, store_root
-
-STOPPED = 128
-"""Exit codes from here on are those of signals, which leave no time."""
 
 
 def declare(commands: Commands) -> None:
@@ -21,14 +18,15 @@ def declare(commands: Commands) -> None:
 
 
 def repro(paths: Paths, given: argparse.Namespace) -> None:
-    """Run what is stale of the pipeline, and nothing beside it; then tell MLflow what became of it."""
+    """Run what is stale of the pipeline, and nothing beside it; then tell MLflow what became of it, unless a signal leaves no time for that."""
     from slimline.runtime.recorded import sync
-    from slimline.runtime.reproduction import reproduce
+    from slimline.runtime.reproduction import reproduce, signalled
     from slimline.tracking.journal import journals
 
+    end_with_terminal()
     before = _locks(paths)
     code = reproduce(paths.root, given.arguments)
-    if code < STOPPED and (_locks(paths) != before or journals(Paths(store_root(paths.root)).spool)):
+    if not signalled(code) and (_locks(paths) != before or journals(Paths(store_root(paths.root)).spool)):
         try:
             problem = sync(paths)
         except SlimlineError as error:

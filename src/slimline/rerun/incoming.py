@@ -1,6 +1,7 @@
 """What a tick takes in before it looks at the pipeline: code, imported data, images that somebody copies here."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -9,9 +10,14 @@ from pathlib import Path
 
 from slimline.errors import SlimlineError
 from slimline.rerun.settings import Data
+from slimline.runtime.reproduction import end_with_parent
 
 LONGEST = 6 * 3600.0
 """Seconds for a program that talks to a network. What `dvc push` has sent it does not send again."""
+
+
+PASSWORD_OF = re.compile(r"//[^/@\s]+@")
+"""In addresses, which programs repeat in what they complain of."""
 
 
 def pull(root: Path) -> bool:
@@ -47,12 +53,21 @@ def _output(command: Sequence[str], root: Path, setting: str) -> str:
     environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}  # nobody is there to answer
     try:
         done = subprocess.run(
-            command, cwd=root, env=environment, capture_output=True, text=True, check=False, timeout=LONGEST, stdin=subprocess.DEVNULL
+            command,
+            cwd=root,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=LONGEST,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=end_with_parent,  # a tick that is killed leaves none that holds DVC's lock
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise SlimlineError(f"{setting}: {error}") from error
     if done.returncode:
-        said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+        said = PASSWORD_OF.sub("//…@", (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1])
         raise SlimlineError(
             f"{setting}: {Path(command[0]).name if command[0] != sys.executable else 'dvc'} ended with {done.returncode}: {said[:300]}"
         )

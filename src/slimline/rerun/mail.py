@@ -35,7 +35,7 @@ class Mailbox:
         try:
             with self._connected() as server:
                 server.send_message(message)
-        except (OSError, smtplib.SMTPException) as error:
+        except (OSError, smtplib.SMTPException, ValueError) as error:  # ValueError: letters that no mail address or password can have
             raise SlimlineError(f"the mail server {self.settings.host} does not take it ({type(error).__name__}: {error})") from error
 
     @contextmanager

@@ -5,7 +5,6 @@ What cannot be sent is kept, and sent by a later tick; so a receiver may hear of
 
 import json
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,17 +29,30 @@ class Channel(Protocol):
         """
 
 
-def keep(box: Path, channels: list[Channel], summary: Mapping[str, Any], headline: str, text: str) -> None:
-    """Put a notice for each channel into the folder `box`.
+def notice(identity: str, summary: Mapping[str, Any], headline: str, text: str) -> dict[str, Any]:
+    """What a channel is handed."""
+    return {"id": identity, "headline": headline, "text": text, "summary": dict(summary)}
+
+
+def keep(box: Path, channels: list[Channel], told: Mapping[str, Any]) -> None:
+    """Put the notice `told` for each channel into the folder `box`.
 
     Raises:
         OSError: no room, no permission.
     """
-    notice = {"id": uuid.uuid4().hex, "headline": headline, "text": text, "summary": dict(summary)}
     for channel in channels:
-        write_json(box / f"{time.time_ns():020}-{channel.name}.json", notice)
+        write_json(box / f"{time.time_ns():020}-{channel.name}.json", told)
         for old in _waiting(box, channel)[:-MOST]:
             old.unlink()
+
+
+def send(channels: list[Channel], told: Mapping[str, Any]) -> Iterator[str]:
+    """Send `told`, which cannot be kept; of each channel that does not take it, why, in words."""
+    for channel in channels:
+        try:
+            channel.send(told)
+        except SlimlineError as error:
+            yield str(error)
 
 
 def deliver(box: Path, channels: list[Channel]) -> Iterator[str]:
@@ -50,6 +62,10 @@ def deliver(box: Path, channels: list[Channel]) -> Iterator[str]:
         for place, file in enumerate(waiting):
             try:
                 channel.send(json.loads(file.read_text(encoding="utf-8")))
+            except (ValueError, TypeError, KeyError):  # no notice of ours, or of another version: it must not stop those behind it
+                file.rename(file.with_name(f"unreadable-{file.name}"))
+                yield f"{file}: no notice can be read there; it is put aside"
+                continue
             except SlimlineError as error:
                 left = len(waiting) - place
                 yield f"{error}; {left} notice{'s' if left > 1 else ''} kept for the next tick"

@@ -6,20 +6,21 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import FrameType
+from queue import Empty, SimpleQueue
 
 from apscheduler.events import EVENT_JOB_MAX_INSTANCES
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from slimline.errors import SlimlineError
 from slimline.files import write_json
 from slimline.paths import Paths
 from slimline.rerun.cron import Cron, written
 from slimline.rerun.health import beat_of
-from slimline.rerun.summary import CODES
+from slimline.rerun.summary import CODES, STOPPED
 from slimline.rerun.tick import Place
 from slimline.runtime.stopping import GRACE
 
@@ -29,22 +30,29 @@ HEARTBEAT = 10.0
 PATIENCE = GRACE + 1.5
 """Seconds that a tick has to end after a signal; containers kill after ten."""
 
-MEANING = {code: outcome for outcome, code in reversed(CODES.items())} | {0: "well"}
+STOPS = (signal.SIGTERM, signal.SIGINT)
+MEANING = {code: outcome for outcome, code in reversed(CODES.items())} | {0: "well"} | {128 + number: STOPPED for number in STOPS}
+LONGEST_JITTER = 24 * 3600.0
 
 
 class Schedule:
     """Runs `slimline rerun` in the workspace `paths` whenever `cron` is due.
 
     What came due while nobody was there to run it is done once, at the start. What comes due while a tick is at work is left out.
+
+    Raises:
+        SlimlineError: a jitter of more than a day.
     """
 
     def __init__(self, paths: Paths, cron: Cron) -> None:
+        if cron.jitter > LONGEST_JITTER:
+            raise SlimlineError(f"--jitter {cron.jitter:g}: seconds, at most {LONGEST_JITTER:g}, a day; write another cron line")
         self.paths, self.cron = paths, cron
         folder = Place(paths).folder
         self.memory, self.beat = folder / "schedule.json", beat_of(paths)
         self._scheduler = BackgroundScheduler(timezone=cron.zone)
-        self._stop = threading.Event()
-        self._heard: list[int] = []
+        self._heard: SimpleQueue[int] = SimpleQueue()  # of which `put` may be called wherever a signal breaks in; an event's `set` may not
+        self._stopping = False
         self._ticking: subprocess.Popen[bytes] | None = None
         self._troubled = False
 
@@ -55,8 +63,8 @@ class Schedule:
             now: begin with one, whatever the schedule says.
         """
         logging.getLogger("apscheduler").setLevel(logging.ERROR)  # what it would warn of is told below
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._hear)
+        for number in STOPS:
+            signal.signal(number, lambda heard, _frame: self._heard.put(heard))
         self._scheduler.add_listener(lambda _: tell("a run is left out: the one before is still at work"), EVENT_JOB_MAX_INSTANCES)
         self._job = self._scheduler.add_job(
             self._tick, self.cron, coalesce=True, max_instances=1, misfire_grace_time=None, next_run_time=self._first(now)
@@ -65,13 +73,17 @@ class Schedule:
         self._say_next()
         while True:
             self._beats()
-            if self._stop.wait(HEARTBEAT):
+            try:
+                signum = self._heard.get(timeout=HEARTBEAT)
                 break
-            self._look_at_the_clock()
+            except Empty:
+                self._look_at_the_clock()
+        self._stopping = True
         self._scheduler.shutdown(wait=False)
         self._end_tick()
-        self.beat.unlink(missing_ok=True)
-        return 128 + self._heard[0]
+        with suppress(OSError):
+            self.beat.unlink(missing_ok=True)
+        return 128 + signum
 
     def _first(self, now: bool) -> datetime:
         """When the first tick is due."""
@@ -101,7 +113,7 @@ class Schedule:
         command = [sys.executable, "-c", "from slimline.cli import main; main()", "--workspace", str(self.paths.root), "rerun"]
         try:
             self._ticking = subprocess.Popen(command, start_new_session=True)
-            if self._stop.is_set():
+            if self._stopping:
                 self._ticking.terminate()
             code = self._ticking.wait()
         except OSError as error:  # no memory, no process left
@@ -110,7 +122,7 @@ class Schedule:
             tell(f"the run ended {MEANING.get(code, 'badly')} ({code})")
         finally:
             self._ticking = None
-        if not self._stop.is_set():
+        if not self._stopping:
             self._say_next()
 
     def _say_next(self) -> None:
@@ -139,10 +151,6 @@ class Schedule:
                 tell(f"{file}: cannot be written ({error.strerror}), so downtime may go unnoticed; make room, or mend its permissions")
             self._troubled = True
 
-    def _hear(self, signum: int, _frame: FrameType | None) -> None:
-        self._heard.append(signum)
-        self._stop.set()
-
     def _end_tick(self) -> None:
         """Have the tick at work end as a signal ends it, and wait for that."""
         if (ticking := self._ticking) is None:
@@ -155,5 +163,6 @@ class Schedule:
 
 
 def tell(line: str) -> None:
-    """Print a line of the schedule's own."""
-    print(f"slimline schedule: {line}", flush=True)
+    """Print a line of the schedule's own; where nobody takes it (a full disk, a reader that is gone) the schedule goes on."""
+    with suppress(OSError):
+        print(f"slimline schedule: {line}", flush=True)

@@ -8,7 +8,7 @@ import json
 import os
 from io import StringIO
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 from ruamel.yaml import YAML
@@ -25,6 +25,10 @@ WEBHOOK, PASSWORD = "SLIMLINE_WEBHOOK_URL", "SLIMLINE_SMTP_PASSWORD"
 """Secrets: the address that is told of ticks, which lets whoever knows it write there, and the password of `notify.mail.user`."""
 
 Told = Literal["promoted", "kept", "reproduced", "refused", "failed", "stopped", "up_to_date"]
+
+
+Address = Annotated[str, Field(pattern=r"^[^@\s]+@[^@\s]+$")]
+"""Of mail."""
 
 
 class Code(Block):
@@ -59,8 +63,8 @@ class Mail(Block):
     port: int = Field(default=587, ge=1, le=65535)
     security: Literal["starttls", "tls", "none"] = "starttls"
     user: str | None = None
-    sender: str = Field(pattern=r"^[^@\s]+@[^@\s]+$")
-    to: tuple[str, ...] = Field(min_length=1)
+    sender: Address
+    to: tuple[Address, ...] = Field(min_length=1)
 
 
 class Notify(Block):
@@ -101,7 +105,9 @@ def load(path: Path) -> Rerun:
         raise SlimlineError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from error
     try:
         return Rerun.model_validate_json(json.dumps({} if values is None else values, default=str))
-    except ValidationError as error:
+    except (TypeError, RecursionError, ValueError) as error:
+        if not isinstance(error, ValidationError):  # a key that is no text, a value that holds itself
+            raise SlimlineError(f"{path}: {' '.join(str(error).split())}; write plain values") from error
         where, reason = describe(error, Rerun)
         raise SlimlineError(f"{path}: {where}{': ' if where else ''}{reason}") from error
 

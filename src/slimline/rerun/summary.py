@@ -1,5 +1,6 @@
 """What a tick came to: for people as text, for programs as JSON, for whoever started it as exit code."""
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ class Summary:
     """One tick.
 
     Args:
+        id: of what is told; a repeat has the same.
         outcome: one of the above. reason: why, a sentence.
         started: in UTC. seconds: it took.
         machine: its name, or its container's.
@@ -44,6 +46,7 @@ class Summary:
 
     machine: str
     workspace: str
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
     started: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     seconds: float = 0.0
     outcome: str = FAILED

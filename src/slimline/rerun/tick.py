@@ -13,18 +13,18 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from slimline.errors import SlimlineError
-from slimline.files import write_json, write_text
+from slimline.files import write_json
 from slimline.params.data import Data
 from slimline.params.file import load
 from slimline.paths import Paths
 from slimline.rerun import incoming, settings
 from slimline.rerun.mail import Mailbox
-from slimline.rerun.notices import Channel, deliver, keep
+from slimline.rerun.notices import Channel, deliver, keep, notice, send
 from slimline.rerun.output import cause, kept
 from slimline.rerun.settings import Rerun
 from slimline.rerun.summary import BUSY, FAILED, KEPT, PROMOTED, REFUSED, REPRODUCED, STOPPED, UP_TO_DATE, Summary
@@ -32,10 +32,14 @@ from slimline.rerun.webhook import Webhook
 from slimline.runtime.fingerprint import git_state
 from slimline.runtime.locks import held
 from slimline.runtime.refusal import BAD_INPUT
+from slimline.runtime.reproduction import SIGNALS, reproduce, signalled
 from slimline.runtime.stopping import STOP, Stopped
 
-SIGNALS = 128
-"""What the exit code of whom a signal has ended adds to its number."""
+ENDED = (SIGNALS + signal.SIGTERM, SIGNALS + signal.SIGINT)
+"""Exit codes of a pipeline that was stopped from outside."""
+
+NEW = (PROMOTED, KEPT, REPRODUCED)
+"""Outcomes that each say something new."""
 
 
 class Place:
@@ -61,40 +65,51 @@ class Place:
         write_json(self.state, self.read() | facts)
 
 
-def tick(paths: Paths, rerun: Rerun, again: Callable[[], None]) -> Summary:
+def tick(paths: Paths, settings_of: Callable[[], Rerun], again: Callable[[], None]) -> Summary:
     """Do one tick in the workspace `paths`, and tell of it.
 
     Args:
+        settings_of: reads rerun.yaml; where it cannot be, that is what the tick comes to, and told by the webhook.
         again: starts this program anew, on code that was pulled; it does not come back.
 
     Raises:
         SlimlineError: a channel of notices is not as it must be.
-        OSError: the workspace cannot be written.
     """
     summary, place, start = Summary(socket.gethostname(), str(paths.root)), Place(paths), time.monotonic()
+    rerun, wrong = _settings(settings_of)
     channels = _channels(rerun)
     with ExitStack() as stack:
         try:
-            stack.enter_context(held(place.lock, f"{paths.root}"))
-        except SlimlineError as error:
-            return summary.came_to(BUSY, str(error))  # the one that is at it writes the summary
-        for _ in deliver(place.box, channels):
-            pass  # who does not answer is asked again at the end, and told of then
-        try:
+            try:
+                stack.enter_context(held(place.lock, f"{paths.root}"))
+            except SlimlineError as error:
+                return summary.came_to(BUSY, str(error))  # the one that is at it writes the summary
+            if wrong is not None:
+                raise wrong
+            for _ in deliver(place.box, channels):
+                pass  # who does not answer is asked again at the end, and told of then
             _work(paths, rerun, place, summary, again)
         except Stopped as stopped:
             summary.came_to(STOPPED, str(stopped), SIGNALS + stopped.signum)
         except SlimlineError as error:
             summary.came_to(REFUSED, str(error))
         except OSError as error:
-            summary.came_to(REFUSED, f"{error.filename or 'a file'}: {error.strerror or error}; mend it, the next tick goes on")
+            summary.came_to(REFUSED, f"{error.filename or paths.root}: {error.strerror or error}; mend it, the next tick goes on")
         except Exception as error:  # a bug of ours or of a library: told of like all else, and the next tick tries again
             traceback.print_exc()
             summary.came_to(FAILED, f"{type(error).__name__}: {error}")
         summary.seconds = round(time.monotonic() - start, 1)
-        with STOP.deferred():
+        with suppress(Stopped), STOP.deferred():  # what it came to stands; whoever has sent a signal waits for the end, which is near
             _tell(place, rerun, summary, channels)
     return summary
+
+
+def _settings(settings_of: Callable[[], Rerun]) -> tuple[Rerun, Exception | None]:
+    """rerun.yaml, and what is wrong with it; the defaults then."""
+    try:
+        return settings_of(), None
+    except (SlimlineError, OSError) as error:
+        return Rerun(), error
 
 
 def _work(paths: Paths, rerun: Rerun, place: Place, summary: Summary, again: Callable[[], None]) -> None:
@@ -104,7 +119,7 @@ def _work(paths: Paths, rerun: Rerun, place: Place, summary: Summary, again: Cal
         raise SlimlineError(f"{paths.root}: no dvc.yaml there; rerun works where the pipeline's dvc.yaml lies, experiments are run by dvc repro")
     if (free := shutil.disk_usage(paths.root).free / 1e9) < rerun.least_free_gb:
         raise SlimlineError(
-            f"{paths.root}: {free:.2f} GB free, least_free_gb asks for {rerun.least_free_gb:g}; dvc gc -w frees what no file here needs"
+            f"{paths.root}: {free:.1f} GB free, least_free_gb asks for {rerun.least_free_gb:g}; dvc gc -w frees what no file here needs"
         )
     _take_in(paths, rerun, summary, again)
     summary.commit = git_state(paths.root)[0]
@@ -133,9 +148,8 @@ def _take_in(paths: Paths, rerun: Rerun, summary: Summary, again: Callable[[], N
 
 
 def _reproduced(paths: Paths, place: Place, summary: Summary) -> bool:
-    """Run the pipeline; whether it came to its end."""
+    """Run the pipeline, and tell MLflow what became of it; whether it came to its end."""
     from slimline.runtime.recorded import sync
-    from slimline.runtime.reproduction import reproduce
 
     with ExitStack() as stack:
         stack.callback(STOP.listen_again)  # `reproduce` takes signals for itself
@@ -145,37 +159,36 @@ def _reproduced(paths: Paths, place: Place, summary: Summary) -> bool:
         except SlimlineError as error:  # its one refusal: somebody runs the pipeline by hand
             summary.came_to(BUSY, str(error))
             return False
-    match code:
-        case 0:
-            pass
-        case 130 | 143:
-            raise Stopped(code - SIGNALS)
-        case int() if code == BAD_INPUT:
-            raise SlimlineError(cause(place.output))
-        case int() if SIGNALS < code < SIGNALS + signal.NSIG:  # DVC's own failure is 255
-            summary.came_to(FAILED, f"dvc was ended by signal {code - SIGNALS}; where that is 9, memory may have run out")
-            return False
-        case _:
-            summary.came_to(FAILED, f"{cause(place.output)} (all of it: {place.output})")
-            return False
-    with _beside(summary):
+    if code in ENDED:
+        raise Stopped(code - SIGNALS)
+    with _beside(summary):  # also of the stages before one that broke
         if problem := sync(paths):
             raise SlimlineError(f"{problem}; slimline sync tells MLflow the rest")
-    return True
+    if code == BAD_INPUT:
+        raise SlimlineError(cause(place.output))
+    if signalled(code):
+        summary.came_to(FAILED, f"dvc was ended by signal {code - SIGNALS}; where that is 9, memory may have run out")
+    elif code:
+        summary.came_to(FAILED, f"{cause(place.output)} (all of it: {place.output})")
+    return code == 0
 
 
 def _settle(paths: Paths, rerun: Rerun, place: Place, summary: Summary) -> None:
-    """Judge what dvc.lock names, and push it, unless an earlier tick did."""
+    """Judge what dvc.lock names, and push it, unless an earlier tick did. What an earlier one found and could not tell is what this one tells."""
     made, state = _digest(paths), place.read()
     judged = [made, rerun.promote]
-    if state.get("judged") == judged:
-        summary.came_to(UP_TO_DATE, "what was missing is there again" if summary.stages else "")
-    elif rerun.promote:
-        _judge(paths, summary)
+    if state.get("judged") != judged:
+        if rerun.promote:
+            _judge(paths, summary)
+        else:
+            summary.came_to(REPRODUCED)
+        if summary.outcome != FAILED:
+            place.settled(judged=judged, untold=[summary.id, summary.outcome, summary.reason, summary.version])
+    elif untold := state.get("untold"):
+        summary.id, outcome, reason, summary.version = untold
+        summary.came_to(outcome, reason)
     else:
-        summary.came_to(REPRODUCED)
-    if summary.outcome not in (FAILED, UP_TO_DATE):
-        place.settled(judged=judged)
+        summary.came_to(UP_TO_DATE, "what was stale came out as it was" if summary.stages else "")
     if rerun.push and _remote(paths.root):
         summary.pushed = state.get("pushed") == made
         if not summary.pushed:
@@ -204,17 +217,34 @@ def _tell(place: Place, rerun: Rerun, summary: Summary, channels: list[Channel])
     told = [summary.outcome, summary.reason, [*summary.warnings]]
     better = summary.outcome == UP_TO_DATE and before[0] in (FAILED, REFUSED)
     worth = summary.outcome in rerun.notify.outcomes or summary.warnings or better
+    worth = worth and (summary.outcome in NEW or told != before)  # the same trouble is told once
+    note = notice(summary.id, summary.record(), summary.headline(), summary.text())
     try:
-        if worth and (summary.outcome in (PROMOTED, KEPT, REPRODUCED) or told != before):  # the same trouble is told once
-            keep(place.box, channels, summary.record(), summary.headline(), summary.text())
-        place.settled(told=told)
+        if worth:
+            keep(place.box, channels, note)
+        if summary.outcome in NEW:
+            place.settled(untold=None)
+        if summary.outcome not in (BUSY, STOPPED):  # they say nothing of whether all is well
+            place.settled(told=told)
+    except OSError as error:  # a full disk; whoever started the tick has the text and the exit code
+        _warn(summary, f"{place.folder}: cannot be written ({error.strerror or error}), so this is told at each tick")
+        if worth and summary.outcome != STOPPED:
+            for problem in send(channels, note):
+                _warn(summary, problem)
+        return
+    with suppress(OSError):
         if summary.outcome != STOPPED:  # whoever has sent the signal does not wait for receivers
             for problem in deliver(place.box, channels):
                 _warn(summary, problem)
-        write_json(place.last, summary.record())
-        write_text(place.last_text, summary.text() + "\n")
-    except OSError as error:  # a full disk; whoever started the tick has the text and the exit code
-        _warn(summary, f"the summary cannot be written: {error}")
+        _show(place.last, json.dumps(summary.record(), indent=2))
+        _show(place.last_text, summary.text())
+
+
+def _show(file: Path, text: str) -> None:
+    """Put `text` at `file`, whole. It is not flushed to the disk, which can take half a minute where others write: nothing rests on it."""
+    aside = file.with_name(f".{file.name}.part")
+    aside.write_text(f"{text}\n", encoding="utf-8")
+    aside.replace(file)
 
 
 def _channels(rerun: Rerun) -> list[Channel]:
@@ -233,8 +263,9 @@ def _beside(summary: Summary) -> Iterator[None]:
 
 def _warn(summary: Summary, problem: str) -> None:
     line = " ".join(problem.split())
-    print(f"slimline: {line}", file=sys.stderr, flush=True)
     summary.warnings.append(line)
+    with suppress(OSError):  # nobody looks, or the disk on which this is written is full
+        print(f"slimline: {line}", file=sys.stderr, flush=True)
 
 
 def _digest(paths: Paths) -> str:

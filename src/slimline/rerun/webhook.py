@@ -16,17 +16,23 @@ class Webhook:
     name = "webhook"
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SlimlineError("SLIMLINE_WEBHOOK_URL: no address of a webhook; it begins with https:// or http:// and names a host")
-        self.url, self.host = url, parts.hostname
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname, parts.port
+        except ValueError:
+            host = None
+        if not host or parts.scheme not in ("http", "https"):
+            raise SlimlineError("SLIMLINE_WEBHOOK_URL: no address of a webhook; it begins with https:// or http:// and names a host") from None
+        self.url, self.host = url, host
 
     def send(self, notice: Mapping[str, Any]) -> None:
         import requests  # a tenth of a second
 
         try:
-            answer = requests.post(self.url, json=dict(notice), timeout=PATIENCE, allow_redirects=False)
-        except requests.RequestException as error:  # its words repeat the address, which is a secret
+            # What it answers beside its code is not read: it could be without end.
+            with requests.post(self.url, json=dict(notice), timeout=PATIENCE, allow_redirects=False, stream=True) as answer:
+                pass
+        except (requests.RequestException, ValueError) as error:  # its words repeat the address, which is a secret
             raise SlimlineError(f"the webhook at {self.host} does not answer ({type(error).__name__})") from error
         if not answer.ok or answer.is_redirect:
             raise SlimlineError(f"the webhook at {self.host} answers {answer.status_code}")

@@ -115,9 +115,11 @@ def _planned(stages: Sequence[Any], root: Path) -> list[Planned]:
 def _reasons(stage: Any, makers: Mapping[str, str], stale: set[str], root: Path) -> Iterator[str]:
     from dvc.dependency.param import ParamsDependency
 
-    if all(dependency.hash_info.value is None for dependency in stage.deps):
+    if stage.changed_stage() and all(one.hash_info.value is None for one in (*stage.deps, *stage.outs)):
         yield "has never run here"
         return
+    if stage.is_callback or stage.always_changed:
+        yield "always changed: DVC runs it every time"
     if stage.changed_stage():
         yield "its command in dvc.yaml changed"
     for dependency in stage.deps:

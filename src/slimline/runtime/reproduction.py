@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,12 +23,18 @@ POLL = 0.05
 PR_SET_PDEATHSIG = 1
 """Linux's word for: tell me by a signal when my parent dies."""
 
+SIGNALS = 128
+"""What the exit code of whom a signal has ended adds to its number. DVC's own failure is 255, which is none."""
+
+LAST = GRACE + 1.5
+"""Seconds from a signal to the end of this program, whatever it does after the pipeline: where a disk is busy, each file can take half a minute."""
+
 
 def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
     """Run `dvc repro` with `arguments` in `workspace`; return its exit code, `BAD_INPUT` where a stage has refused, or 128 + signal.
 
     A signal reaches every process that takes part, as SIGINT, which DVC waits through and stages end at with a checkpoint; who has not
-    ended after `GRACE` seconds is killed. When this returns none of them is left.
+    ended after `GRACE` seconds is killed. When this returns none of them is left, and the caller has until `LAST`; then this program is ended.
 
     Raises:
         SlimlineError: another one is at work in this repository.
@@ -40,6 +47,10 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
         heard: list[int] = []
 
         def hear(signum: int, _frame: FrameType | None) -> None:
+            if not heard:
+                end = threading.Timer(LAST, os._exit, (SIGNALS + signum,))
+                end.daemon = True
+                end.start()
             heard.append(signum)
 
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -47,7 +58,7 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
         # The stages' `python` is this one, not another on the PATH.
         environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}", REFUSED: str(refused)}
         process = subprocess.Popen(
-            [sys.executable, "-m", "dvc", "repro", *arguments], cwd=workspace, env=environment, start_new_session=True, preexec_fn=_end_with_parent
+            [sys.executable, "-m", "dvc", "repro", *arguments], cwd=workspace, env=environment, start_new_session=True, preexec_fn=end_with_parent
         )
         told = False
         deadline = float("inf")
@@ -64,14 +75,19 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
         while _lives(process.pid):
             time.sleep(POLL)
         if heard:
-            return 128 + heard[0]
+            return SIGNALS + heard[0]
         if refused.exists():
             return BAD_INPUT
-        return 128 - code if code < 0 else code
+        return SIGNALS - code if code < 0 else code
 
 
-def _end_with_parent() -> None:
-    """In the child: be told when this program is killed, since then nobody passes signals on."""
+def signalled(code: int) -> bool:
+    """Whether `code`, of `reproduce`, says that a signal has ended it."""
+    return SIGNALS < code < SIGNALS + signal.NSIG
+
+
+def end_with_parent() -> None:
+    """In a child, before its program: be told when this program is killed, since then nobody passes signals on."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
