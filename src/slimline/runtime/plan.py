@@ -115,7 +115,8 @@ def _planned(stages: Sequence[Any], root: Path) -> list[Planned]:
 def _reasons(stage: Any, makers: Mapping[str, str], stale: set[str], root: Path) -> Iterator[str]:
     from dvc.dependency.param import ParamsDependency
 
-    if stage.changed_stage() and all(one.hash_info.value is None for one in (*stage.deps, *stage.outs)):
+    known = [*stage.deps, *stage.outs]
+    if known and all(one.hash_info.value is None for one in known):
         yield "has never run here"
         return
     if stage.is_callback or stage.always_changed:
