@@ -20,6 +20,7 @@ import torch
 from chain import GENTLE, LOSS, TINY
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
+from repository import alive
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
@@ -99,15 +100,19 @@ def rows(folder: Path) -> list[dict[str, object]]:
     return found
 
 
-def killed(driver: subprocess.Popen[str], draw: random.Random, *, itself: bool) -> bool:
-    """Kill the driver `itself`, or one of its workers, or what they are forked from; whether it had any."""
-    workers = []
-    with suppress(psutil.NoSuchProcess):  # the driver has ended
-        for child in psutil.Process(driver.pid).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):  # it has just ended, or nobody has asked after it yet
-                workers += [child] if "forkserver" in " ".join(child.cmdline()) else []
+def killed(folder: Path, draw: random.Random, *, itself: bool) -> bool:
+    """Kill the driver of the sweep in `folder` `itself`, or one of its workers, or what they are forked from; whether it had any.
+
+    Workers whose parent is dead go on, and are no child of the driver's any more; so they are known by where they work.
+    """
+    found: dict[bool, list[psutil.Process]] = {True: [], False: []}
+    for process in alive(folder.parent):
+        with suppress(psutil.NoSuchProcess):
+            words = " ".join(process.cmdline())
+            if "forkserver" in words or "sweep run" in words:
+                found["sweep run" in words].append(process)
     with suppress(psutil.NoSuchProcess, IndexError):
-        (driver if workers and itself else draw.choice(workers)).send_signal(signal.SIGKILL)
+        draw.choice(found[itself and found[False] != []]).send_signal(signal.SIGKILL)
         return True
     return False
 
@@ -123,7 +128,7 @@ def driven_through(folder: Path, kills: int, storage: BaseStorage, *words: str, 
             if driver.poll() is not None:
                 driver, starts = started(folder, *words, **environment), starts + 1
             time.sleep(draw.uniform(0.0, 0.05))
-            done = finished(storage) >= moment and killed(driver, draw, itself=number % 5 == 2)
+            done = finished(storage) >= moment and killed(folder, draw, itself=number % 5 == 2)
     if driver.wait(PATIENCE):
         ended(folder, *words, **environment)
         starts += 1

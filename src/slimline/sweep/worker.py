@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from slimline.errors import SlimlineError
@@ -28,6 +29,9 @@ CONTEXT.set_forkserver_preload(["slimline.sweep.trial"])
 PATIENCE = 5.0
 """Seconds that an idle worker may take to end by itself."""
 
+ATTEMPTS = 5
+"""How often a worker is started anew where what it is forked from has died meanwhile."""
+
 
 @dataclass(frozen=True)
 class Refused:
@@ -44,14 +48,15 @@ class Broken:
 
 
 class Worker:
-    """The driver's end of one such process; `task` is what it is at."""
+    """The driver's end of one such process; `task` is what it is at.
+
+    Raises:
+        SlimlineError: none can be started.
+    """
 
     def __init__(self, place: Place) -> None:
         os.environ["TQDM_DISABLE"] = "1"  # the driver shows how far all of it is
-        self.connection, other = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=_work, args=(place, other, os.getpid()), name="slimline sweep worker", daemon=True)
-        self.process.start()
-        other.close()
+        self.process, self.connection = _started(place)
         self.task: Any = None
 
     def give(self, task: Any, method: str, *arguments: Any) -> None:
@@ -80,6 +85,23 @@ class Worker:
             self.process.join(PATIENCE)
         self.process.kill()
         self.process.join()
+
+
+def _started(place: Place) -> tuple[ForkServerProcess, Connection]:
+    """Such a process, and the driver's end of the pipe to it. What it is forked from may be killed meanwhile: then another one is tried."""
+    problem: Exception | None = None
+    for _ in range(ATTEMPTS):
+        ours, other = CONTEXT.Pipe()  # a new one: a child that was forked and not told of has the end of the last
+        process = CONTEXT.Process(target=_work, args=(place, other, os.getpid()), name="slimline sweep worker", daemon=True)
+        try:
+            process.start()
+            return process, ours
+        except (OSError, EOFError) as error:
+            problem = error
+            ours.close()
+        finally:
+            other.close()
+    raise SlimlineError(f"no worker can be started ({problem!r}); is there memory left, and leave for more processes?") from problem
 
 
 def _work(place: Place, connection: Connection, driver: int) -> None:
