@@ -104,7 +104,7 @@ def test_a_challenger_that_is_not_worse_takes_the_place_which_one_step_gives_bac
     first = place.register("the first of all")
     assert (first.version, first.champion) == (1, True)
     assert place.aliases == {"champion": 1}
-    assert place.register() == promotion.Decision(first.model, 1, True, "it was that before"), "no second version, no move"
+    assert place.register() == promotion.Decision(first.model, 1, True, "it was that before", before=True), "no second version, no move"
     place.make("second", scale=5.0)
     second = place.register("smaller input")
     assert second.champion
@@ -139,6 +139,18 @@ def test_a_worse_one_stays_challenger_and_says_why(place: Place, capsys: pytest.
     assert told.count("\n") == 1
     assert place.tags(2)["slimline.held_back"].endswith(told.strip().removeprefix("slimline: it is not made champion: "))
     assert place.aliases == {"champion": 1, "challenger": 2}
+
+
+def test_a_champion_whose_gates_fail_now_stays_and_says_so(place: Place) -> None:
+    place.make("first")
+    place.register()
+    write_json(place.paths.gates, {"passed": False, "gates": {"size_ratio": {"passed": False}}})
+    with Repo(str(place.paths.root)) as repo:
+        repo.commit(force=True)
+    anew = place.register()
+    assert (anew.champion, anew.before, anew.version) == (True, True, 1)
+    assert anew.reason == "it was that before, but gates failed: size_ratio; slimline gate says why; slimline rollback takes it back"
+    assert place.aliases == {"champion": 1}
 
 
 @pytest.mark.parametrize(("passed", "words"), [(False, "gates failed: size_ratio; slimline gate says why"), (None, "no gate is set")])

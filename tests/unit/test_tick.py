@@ -33,6 +33,7 @@ class World:
     made: int = 0
     ends: list[int] = field(default_factory=list)
     champion: bool | str = True
+    version: int | None = None
     judged: int = 0
     remote: str | None = None
     pushed: int = 0
@@ -57,7 +58,9 @@ class World:
         if isinstance(self.champion, str):
             raise SlimlineError(self.champion)
         self.judged += 1
-        return SimpleNamespace(model="slimline", version=self.made, champion=self.champion, reason="because")
+        before = self.champion and self.version == self.made
+        self.version = self.made if self.champion else self.version
+        return SimpleNamespace(model="slimline", version=self.made, champion=self.champion, reason="because", before=before)
 
     def push(self, _root: Path) -> None:
         if self.away:
@@ -97,6 +100,18 @@ def test_a_new_model_is_judged_once_and_every_new_one_is_told_of(world: World) -
     assert [one.version for one in outcomes] == [1, None, 2, None, 3, None]
     assert (world.judged, world.heard) == (3, ["promoted", "kept", "promoted"])
     assert outcomes[0].stages == {"prune": ["changed"]}
+
+
+def test_a_champion_that_is_judged_anew_is_no_new_one(world: World) -> None:
+    world.stale = ["prune"]
+    assert world.tick().outcome == "promoted"
+    for passes, outcome in ((True, "reproduced"), (False, "kept")):
+        (world.paths.root / "dvc.lock").write_text(f"other gates, {passes}")
+        world.paths.gates.parent.mkdir(exist_ok=True)
+        world.paths.gates.write_text(json.dumps({"gates": {"size_ratio": {"passed": passes}}}))
+        assert world.tick().outcome == outcome
+        assert world.tick().outcome == "up_to_date"
+    assert world.heard == ["promoted", "reproduced", "kept"]
 
 
 def test_a_model_that_was_made_and_not_judged_is_judged_by_the_next_tick(world: World) -> None:
@@ -189,7 +204,7 @@ def test_a_state_that_cannot_be_read_costs_work_and_no_result(world: World) -> N
     world.stale = ["prune"]
     world.tick()
     tick.Place(world.paths).state.write_text("{half")
-    assert world.tick().outcome == "promoted"
+    assert world.tick().outcome == "reproduced", "that it is the champion the registry knows"
     assert world.tick().outcome == "up_to_date"
 
 

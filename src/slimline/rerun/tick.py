@@ -179,7 +179,9 @@ def _settle(paths: Paths, rerun: Rerun, place: Place, summary: Summary) -> None:
     judged = [made, rerun.promote]
     if state.get("judged") != judged:
         if rerun.promote:
-            _judge(paths, summary)
+            began = state.get("judging") == made
+            place.settled(judging=made)
+            _judge(paths, summary, began=began)
         else:
             summary.came_to(REPRODUCED)
         if summary.outcome != FAILED:
@@ -198,7 +200,12 @@ def _settle(paths: Paths, rerun: Rerun, place: Place, summary: Summary) -> None:
                 summary.pushed = True
 
 
-def _judge(paths: Paths, summary: Summary) -> None:
+def _judge(paths: Paths, summary: Summary, *, began: bool) -> None:
+    """Hold what was made against the champion.
+
+    Args:
+        began: whether an earlier tick was at this, and may have made it champion before it was killed.
+    """
     from slimline.runtime.promotion import register
 
     summary.gates = {name: one["passed"] for name, one in _read(paths.gates).get("gates", {}).items()}
@@ -208,7 +215,10 @@ def _judge(paths: Paths, summary: Summary) -> None:
         summary.came_to(FAILED, str(error))
         return
     summary.version = decision.version
-    summary.came_to(PROMOTED if decision.champion else KEPT, f"version {decision.version} of {decision.model}: {decision.reason}")
+    outcome = PROMOTED if decision.champion else KEPT
+    if decision.before and not began:  # the model is no other one: parameters of its judgement are
+        outcome = REPRODUCED if all(summary.gates.values()) else KEPT
+    summary.came_to(outcome, f"version {decision.version} of {decision.model}: {decision.reason}")
 
 
 def _tell(place: Place, rerun: Rerun, summary: Summary, channels: list[Channel]) -> None:
@@ -257,7 +267,7 @@ def _beside(summary: Summary) -> Iterator[None]:
     """What fails in this block costs a line; the next tick tries it again."""
     try:
         yield
-    except SlimlineError as error:
+    except (SlimlineError, OSError) as error:
         _warn(summary, str(error))
 
 

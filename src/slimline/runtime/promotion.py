@@ -42,12 +42,14 @@ class Decision:
         model, version: in the registry.
         champion: whether the version is the champion now.
         reason: what speaks for it or against it, in words that stand with the version too.
+        before: whether it was the champion before; then its gates have moved nothing, and `reason` says which of them fail now.
     """
 
     model: str
     version: int
     champion: bool
     reason: str
+    before: bool = False
 
 
 def register(paths: Paths, *, why: str, again: bool = False) -> Decision:
@@ -73,7 +75,7 @@ def register(paths: Paths, *, why: str, again: bool = False) -> Decision:
         version = registry.register(made.fingerprint, SHIPPED, files.packed, files.onnx, card, why)
         number, champion = int(version.version), registry.holder(CHAMPION)
         if champion is not None and champion.version == version.version:
-            return Decision(registry.name, number, True, "it was that before")
+            return Decision(registry.name, number, True, _anew(read(paths.gates)), before=True)
         passes, reason = _judged(paths, registry, version, champion, again)
         if passes:
             registry.promote(version, f"{why} ({reason})")
@@ -108,13 +110,22 @@ def registry_of(paths: Paths) -> "Registry":
     return Registry(resolved_uri(tracking.uri, store_root(paths.root)), tracking.experiment, tracking.model)
 
 
+def _anew(judged: dict[str, Any]) -> str:
+    """What is said of a model that is judged while it is the champion; to take its place away is for people to decide."""
+    return f"it was that before, but {_failed(judged)}; slimline rollback takes it back" if judged["passed"] is False else "it was that before"
+
+
+def _failed(judged: dict[str, Any]) -> str:
+    return f"gates failed: {', '.join(name for name, one in judged['gates'].items() if not one['passed'])}; slimline gate says why"
+
+
 def _judged(paths: Paths, registry: "Registry", version: Any, champion: Any | None, again: bool) -> tuple[bool, str]:
     """Whether `version` may be the champion, and why or why not."""
     judged = read(paths.gates)
     if judged["passed"] is None:
         return False, "no gate is set, so none has passed; set evaluate.gates"
     if not judged["passed"]:
-        return False, f"gates failed: {', '.join(name for name, one in judged['gates'].items() if not one['passed'])}; slimline gate says why"
+        return False, _failed(judged)
     if (rolled_back := registry.rolled_back(version)) and not again:
         return False, f"it was rolled back ({rolled_back}); slimline register --again lets it"
     if champion is None:
