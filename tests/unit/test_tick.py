@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -302,3 +303,11 @@ def load_refusal(file: Path) -> str:
     with pytest.raises(SlimlineError) as refused:
         load(file)
     return str(refused.value).partition(": ")[2]
+
+
+def test_a_bug_does_not_end_with_the_code_of_a_champion_that_is_kept(tmp_path: Path) -> None:
+    program = "import slimline.rerun.tick as t; t._tell = lambda *_: 1 / 0; from slimline.cli import main; main(['rerun'])"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == CODES["failed"]
+    assert "ZeroDivisionError" in done.stderr
