@@ -1,6 +1,6 @@
 """A sweep of threshold and bits of LeNet-300-100 on MNIST; the question and the answers stand in README.md.
 
-    python -m experiments.lenet300_front.measure           # environment active; a quarter of an hour on one free core
+    python -m experiments.lenet300_front.measure           # environment active; fifty minutes on two cores with much other work
     python -m experiments.lenet300_front.measure record    # the table and the picture of README.md, from results.json
 
 Trainings and trials that were interrupted go on; what ended is not done again. `--epochs 1 --home FOLDER` is a trial of its trainings.
