@@ -125,4 +125,7 @@ def _work(place: Place, connection: Connection, driver: int) -> None:
             answer = Refused(" ".join(str(error).split()))
         except Exception:
             answer = Broken(traceback.format_exc())
-        connection.send(answer)
+        try:
+            connection.send(answer)
+        except OSError:
+            return  # the driver is gone
