@@ -426,7 +426,7 @@ def test_a_real_pipeline_is_promoted_kept_and_told_of(tmp_path: Path) -> None:
     assert made.receiver.outcomes == ["promoted", "promoted", "kept"]
     registry = promotion.registry_of(made.paths)
     held = {alias: registry.holder(alias) for alias in ("champion", "previous", "challenger")}
-    assert {alias: version and version.version for alias, version in held.items()} == {"champion": "2", "previous": "1", "challenger": "3"}
+    assert {alias: version and int(version.version) for alias, version in held.items()} == {"champion": 2, "previous": 1, "challenger": 3}
 
 
 def digits(folder: Path, first: int, last: int) -> None:
