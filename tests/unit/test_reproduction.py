@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import slimline
+from slimline.runtime import lockfiles
 from slimline.runtime.refusal import BAD_INPUT
-from slimline.runtime.reproduction import _lives
+from slimline.runtime.reproduction import _lives, mended
 
 
 def test_a_process_that_has_ended_and_that_nobody_asks_for_is_not_waited_for() -> None:
@@ -59,6 +60,30 @@ def reproduced(folder: Path, dvc: str) -> int:
 def test_a_stage_whose_dvc_was_killed_gets_the_time_for_a_checkpoint(tmp_path: Path) -> None:
     assert reproduced(tmp_path, DVC) == 128 + signal.SIGKILL
     assert (tmp_path / "checkpoint").exists()
+
+
+LOCKED = "schema: '2.0'\nstages:\n  a:\n    cmd: echo a\n"
+
+
+@pytest.mark.parametrize("half", ["", "schema: '2.0'\nstages:\n  a:\n    cmd", "schema: '2.0'\nstages: [", "\xff"])
+@pytest.mark.parametrize("place", ["dvc.lock", "experiments/dvc.lock"])
+def test_half_a_dvc_lock_is_what_it_was_before_and_none_where_there_was_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, half: str
+) -> None:
+    monkeypatch.setattr(lockfiles, "PAUSE", 0.0)
+    lock = tmp_path / place
+    lock.parent.mkdir(exist_ok=True)
+    assert mended(tmp_path) == []
+    lock.write_text(half, encoding="latin-1")
+    (told,) = mended(tmp_path)
+    assert told.startswith(f"{lock}: DVC was ended while it wrote that")
+    assert not lock.exists()
+    lock.write_text(LOCKED)
+    assert mended(tmp_path) == []
+    lock.write_text(half, encoding="latin-1")
+    assert len(mended(tmp_path)) == 1
+    assert lock.read_text() == LOCKED
+    assert mended(tmp_path) == []
 
 
 STAGE = "from slimline.errors import SlimlineError; from slimline.runtime.refusal import refusing\nwith refusing(): {}"

@@ -83,6 +83,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     (tmp_path / "params.yaml").write_text((ROOT / "params.yaml").read_text())
     monkeypatch.setitem(sys.modules, "slimline.runtime.plan", SimpleNamespace(plan=made.plan))
     monkeypatch.setattr(tick, "reproduce", made.reproduce)
+    monkeypatch.setattr(tick, "mended", lambda _: [])
     monkeypatch.setitem(sys.modules, "slimline.runtime.recorded", SimpleNamespace(sync=lambda _: ""))
     monkeypatch.setitem(sys.modules, "slimline.runtime.promotion", SimpleNamespace(register=made.register))
     monkeypatch.setattr(tick, "_remote", lambda _: made.remote)

@@ -32,7 +32,7 @@ from slimline.rerun.webhook import Webhook
 from slimline.runtime.fingerprint import git_state
 from slimline.runtime.locks import held
 from slimline.runtime.refusal import BAD_INPUT
-from slimline.runtime.reproduction import SIGNALS, reproduce, signalled
+from slimline.runtime.reproduction import SIGNALS, mended, reproduce, signalled
 from slimline.runtime.stopping import STOP, Stopped
 
 ENDED = (SIGNALS + signal.SIGTERM, SIGNALS + signal.SIGINT)
@@ -123,6 +123,12 @@ def _work(paths: Paths, rerun: Rerun, place: Place, summary: Summary, again: Cal
         )
     _take_in(paths, rerun, summary, again)
     summary.commit = git_state(paths.root)[0]
+    try:
+        for line in mended(paths.root):
+            _warn(summary, line)
+    except SlimlineError as error:  # its one refusal: somebody runs the pipeline by hand
+        summary.came_to(BUSY, str(error))
+        return
     stale = plan(paths)
     if any(one.stage == "prepare" for one in stale):
         source = paths.root / load(paths.params).block("data", Data).source["path"]

@@ -15,9 +15,13 @@ from types import FrameType
 import psutil
 
 from slimline.paths import Paths, repository_root
+from slimline.runtime.lockfiles import mend
 from slimline.runtime.locks import held
 from slimline.runtime.refusal import BAD_INPUT, REFUSED
 from slimline.runtime.stopping import GRACE
+
+LOCK = "repro.lock"
+"""Held by whoever runs the pipeline."""
 
 POLL = 0.05
 PR_SET_PDEATHSIG = 1
@@ -28,6 +32,17 @@ SIGNALS = 128
 
 LAST = GRACE + 1.5
 """Seconds from a signal to the end of this program, whatever it does after the pipeline: where a disk is busy, each file can take half a minute."""
+
+
+def mended(workspace: Path) -> list[str]:
+    """`lockfiles.mend` in the repository of `workspace`, while nobody runs its pipeline.
+
+    Raises:
+        SlimlineError: somebody does.
+    """
+    root = repository_root(workspace)
+    with held(Paths(root).scratch / LOCK, f"{root}"):
+        return mend(root)
 
 
 def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
@@ -41,7 +56,9 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
     """
     root = repository_root(workspace)
     scratch = Paths(root).scratch
-    with held(scratch / "repro.lock", f"{root}"):
+    with held(scratch / LOCK, f"{root}"):
+        for line in mend(root):
+            print(f"slimline: {line}", file=sys.stderr, flush=True)
         refused = scratch / "refused"
         refused.unlink(missing_ok=True)
         heard: list[int] = []
@@ -76,6 +93,7 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
             time.sleep(POLL)
         if heard:
             return SIGNALS + heard[0]
+        mend(root)
         if refused.exists():
             return BAD_INPUT
         return SIGNALS - code if code < 0 else code
