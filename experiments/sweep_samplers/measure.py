@@ -18,7 +18,7 @@ from slimline.sweep.driver import run
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-SEEDS = 5
+SEEDS = 8
 
 
 def measure(_archive: Path, home: Path, seeds: int, trials: int | None) -> None:
