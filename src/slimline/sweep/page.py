@@ -1,30 +1,21 @@
-"""A sweep on one page that needs nothing beside itself: front, importance, parallel coordinates and history, drawn by Optuna."""
+"""A sweep on one page that needs nothing beside itself: front, importance, parallel coordinates and history."""
 
-import base64
 import json
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from io import BytesIO
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import optuna
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from optuna.study import Study
-from optuna.visualization import matplotlib as drawn
 
 from slimline.sweep.driver import Ended
 from slimline.sweep.objectives import ACCURACY, OBJECTIVES
+from slimline.sweep.pictures import fronts, searched
+from slimline.sweep.results import limits
 from slimline.sweep.study import Finished
-
-DPI = 110
-FEWEST = 4
-"""Trials below which importance says nothing."""
 
 
 def page(ended: Ended, members: Sequence[Finished], milliseconds: Mapping[str, float], best: Mapping[str, Any] | None, refused: str | None) -> str:
     """The page as HTML."""
-    matplotlib.use("Agg")
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # that no trial keeps to the constraints is said in our own words
     environment = Environment(loader=PackageLoader("slimline", "sweep"), autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     return environment.get_template("page.html").render(
@@ -37,9 +28,11 @@ def page(ended: Ended, members: Sequence[Finished], milliseconds: Mapping[str, f
         student=ended.reference,
         best=best,
         refused=refused,
-        pictures=_pictures(ended),
+        fronts=list(fronts(ended, best["trial"] if best else None, limits(ended.sweep.definition, ended.reference))),
+        searched=list(searched(ended)),
         score=_score,
         value=_value,
+        words=_words,
     )
 
 
@@ -51,47 +44,6 @@ def _value(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
 
-def _pictures(ended: Ended) -> list[tuple[str, str]]:
-    """Title and PNG (base64) of each picture that can be drawn."""
-    storage = ended.sweep.storage()
-    found = []
-    for rung, trials in ended.rungs.items():
-        if sum(bool(one.scores) for one in trials) > 1:
-            study = optuna.load_study(study_name=ended.sweep.study(rung), storage=storage)
-            found += _of_study(study, rung, list(ended.sweep.definition.objectives))
-    return found
-
-
-def _of_study(study: Study, rung: str, objectives: list[str]) -> list[tuple[str, str]]:
-    measured = [trial for trial in study.get_trials(deepcopy=False) if trial.state is optuna.trial.TrialState.COMPLETE]
-    pairs = [(first, second) for place, first in enumerate(objectives) for second in objectives[place + 1 :]]
-    pictures: list[tuple[str, Callable[[], Any]]] = []
-    for first, second in pairs:
-        one, other = objectives.index(first), objectives.index(second)
-        pictures.append((
-            f"{rung}: {first} and {second}",
-            lambda one=one, other=other, names=[first, second]: drawn.plot_pareto_front(  # type: ignore[misc]
-                study, targets=lambda trial: (trial.values[one], trial.values[other]), target_names=names
-            ),
-        ))  # fmt: skip
-    if rung == "search":
-        for place, name in enumerate(objectives):
-            how: dict[str, Any] = {"target": lambda trial, place=place: trial.values[place], "target_name": name}
-            pictures.append((f"History of {name}", lambda how=how: drawn.plot_optimization_history(study, **how)))  # type: ignore[misc]
-            pictures.append((f"{name} by parameters", lambda how=how: drawn.plot_parallel_coordinate(study, **how)))  # type: ignore[misc]
-            if len(measured) >= FEWEST and len({trial.values[place] for trial in measured}) > 1:
-                pictures.append((f"What {name} depends on", lambda how=how: drawn.plot_param_importances(study, **how)))  # type: ignore[misc]
-    return [(title, _png(draw)) for title, draw in pictures]
-
-
-def _png(draw: Callable[[], Any]) -> str:
-    from matplotlib import pyplot
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        draw()
-    figure = pyplot.gcf()
-    content = BytesIO()
-    figure.savefig(content, format="png", dpi=DPI, bbox_inches="tight", metadata={"Software": None})
-    pyplot.close(figure)
-    return base64.b64encode(content.getvalue()).decode()
+def _words(name: str) -> str:
+    """`name`, which may be broken behind its dots and underscores."""
+    return name.replace(".", ".\u200b").replace("_", "_\u200b")
