@@ -249,7 +249,8 @@ def test_new_images_rerun_what_is_stale_once_and_one_of_two_ticks_does_it(bench:
         assert sorted(tick.returncode for tick in ticks) == [0, 4], ended
         busy = next(text for text, tick in ended.items() if tick.returncode == 4)
         other = next(tick for tick in ticks if tick.returncode == 0)
-        assert f"process {other.pid} on " in busy
+        # Whoever comes in the instant between the other one's taking of the lock and its writing who it is, is told of another process.
+        assert f"process {other.pid} on " in busy or "another process is at it" in busy
         assert bench.receiver.outcomes == ["reproduced"]
     summary = bench.receiver.heard[0]["summary"]
     assert summary["stages"] == {"prepare": ["data/raw/photos: modified"], "train_teacher": ["after prepare"]}
