@@ -332,6 +332,17 @@ def test_a_stop_is_in_time_where_the_disk_is_not(bench: Bench, tmp_path: Path, m
     assert list(bench.tick(0)["stages"]) == ["train_teacher"]
 
 
+def test_half_a_dvc_lock_that_a_kill_has_left_is_put_right_and_told(bench: Bench) -> None:
+    lock = bench.root / "dvc.lock"
+    whole = lock.read_bytes()
+    lock.write_bytes(whole[:300])
+    with bench.receiver.listening():
+        tick = bench.tick(0)
+    assert (tick["outcome"], bench.receiver.outcomes) == ("up_to_date", ["up_to_date"])
+    assert "DVC was ended while it wrote that" in tick["warnings"][0]
+    assert lock.read_bytes() == whole
+
+
 def test_images_that_are_still_being_written_are_waited_for_or_left(bench: Bench) -> None:
     settings = Data(quiet_seconds=0.3, patience_seconds=0.9)
     assert settle(bench.photos, settings)
