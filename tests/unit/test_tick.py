@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -283,6 +284,9 @@ def test_on_a_full_disk_and_with_wrong_settings_somebody_is_told(world: World, m
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    def hashing(*_: Any) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
     with monkeypatch.context() as patched:
         patched.setattr(tick, "write_json", full)
         patched.setattr("slimline.rerun.notices.write_json", full)
@@ -293,11 +297,15 @@ def test_on_a_full_disk_and_with_wrong_settings_somebody_is_told(world: World, m
         patched.setattr(tick, "held", full)
         locked = world.tick()
     assert (locked.code, locked.reason) == (2, f"{world.paths.root}: No space left on device; mend it, the next tick goes on")
+    with monkeypatch.context() as patched:
+        patched.setattr(tick, "_work", hashing)
+        hashed = world.tick()
+    assert (hashed.code, hashed.reason) == (2, "DVC's database of hashes: database or disk is full; mend it, the next tick goes on")
     file = world.paths.root / "rerun.yaml"
     file.write_text("psuh: true")
     wrong = tick.tick(world.paths, lambda: load(file), lambda: None)
     assert (wrong.code, wrong.reason.partition(": ")[2]) == (2, load_refusal(file))
-    assert world.heard == ["refused"] * 3
+    assert world.heard == ["refused"] * 4
 
 
 def load_refusal(file: Path) -> str:

@@ -31,7 +31,7 @@ from slimline.rerun.summary import BUSY, FAILED, KEPT, PROMOTED, REFUSED, REPROD
 from slimline.rerun.webhook import Webhook
 from slimline.runtime.fingerprint import git_state
 from slimline.runtime.locks import held
-from slimline.runtime.refusal import BAD_INPUT
+from slimline.runtime.refusal import BAD_INPUT, SYSTEM, reason
 from slimline.runtime.reproduction import SIGNALS, mended, reproduce, signalled
 from slimline.runtime.stopping import STOP, Stopped
 
@@ -93,8 +93,8 @@ def tick(paths: Paths, settings_of: Callable[[], Rerun], again: Callable[[], Non
             summary.came_to(STOPPED, str(stopped), SIGNALS + stopped.signum)
         except SlimlineError as error:
             summary.came_to(REFUSED, str(error))
-        except OSError as error:
-            summary.came_to(REFUSED, f"{error.filename or paths.root}: {error.strerror or error}; mend it, the next tick goes on")
+        except SYSTEM as error:
+            summary.came_to(REFUSED, f"{reason(error, paths.root)}; mend it, the next tick goes on")
         except Exception as error:  # a bug of ours or of a library: told of like all else, and the next tick tries again
             traceback.print_exc()
             summary.came_to(FAILED, f"{type(error).__name__}: {error}")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator
@@ -22,6 +23,9 @@ REFUSALS = "SLIMLINE_REFUSALS"
 REFUSED = "SLIMLINE_REFUSED"
 """File that `slimline repro` wants to see when a stage has refused, since DVC does not pass on exit codes."""
 
+SYSTEM = (OSError, sqlite3.OperationalError)
+"""Refusals of the operating system. DVC keeps what it has hashed in databases, whose errors are their own."""
+
 
 @contextmanager
 def refusing() -> Iterator[None]:
@@ -33,9 +37,15 @@ def refusing() -> Iterator[None]:
     except KeyboardInterrupt:
         print("slimline: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
-    except OSError as error:
-        # numpy tells a short write without number or file name; the disk is full then.
-        _refuse(f"{error.filename or 'a file'}: {error.strerror or error}; mend it and run the command again")
+    except SYSTEM as error:
+        _refuse(f"{reason(error)}; mend it and run the command again")
+
+
+def reason(error: OSError | sqlite3.OperationalError, place: object = "a file") -> str:
+    """Where and why; `place` where `error` does not say."""
+    if isinstance(error, sqlite3.OperationalError):
+        return f"DVC's database of hashes: {error}"
+    return f"{error.filename or place}: {error.strerror or error}"  # numpy tells a short write without both; the disk is full then
 
 
 def _refuse(message: str) -> None:
