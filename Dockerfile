@@ -14,6 +14,8 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf --mount=type=cache,target=/r
     python -m venv /opt/venv \
  && python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["postgresql"], *p["optional-dependencies"]["hub"], "setuptools", "wheel", sep="\n")' > runtime.txt \
  && /opt/venv/bin/pip install --disable-pip-version-check --extra-index-url "$TORCH_INDEX" --constraint requirements.lock --requirement runtime.txt
+# Packages' own tests, which nothing imports.
+RUN find /opt/venv -type d -name tests -prune -exec rm -r {} +
 
 FROM ${PYTHON_IMAGE} AS base
 # tini is the first process: it passes signals on, and asks after processes whose parents have died. Debian's mirrors drop old
