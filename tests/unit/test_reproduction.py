@@ -123,3 +123,25 @@ def test_after_a_signal_the_program_ends_in_time_whatever_it_does_after_the_pipe
     assert done.returncode == 128 + signal.SIGTERM
     assert (tmp_path / "over").exists()
     assert time.monotonic() - start < 30
+
+
+def test_dvc_that_waits_for_room_on_a_full_disk_is_ended_and_one_line_says_so(tmp_path: Path) -> None:
+    program = """
+import pathlib
+from slimline.runtime import reproduction
+reproduction.PATIENCE, reproduction._room = 0.5, lambda place: 1024
+try:
+    reproduction.reproduce(pathlib.Path.cwd(), [])
+except reproduction.FullError as error:
+    print(error)
+"""
+    (tmp_path / "dvc").mkdir()
+    (tmp_path / "dvc/__init__.py").touch()
+    (tmp_path / "dvc/__main__.py").write_text("import time; time.sleep(60)")
+    path = os.pathsep.join([str(tmp_path), str(Path(slimline.__file__).parents[1])])
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == f"{tmp_path}: no room is left on this disk; make some (dvc gc --workspace), and the next run goes on\n"
+    assert time.monotonic() - start < 30

@@ -32,7 +32,7 @@ from slimline.rerun.webhook import Webhook
 from slimline.runtime.fingerprint import git_state
 from slimline.runtime.locks import held
 from slimline.runtime.refusal import BAD_INPUT, SYSTEM, reason
-from slimline.runtime.reproduction import SIGNALS, mended, reproduce, signalled
+from slimline.runtime.reproduction import SIGNALS, FullError, mended, reproduce, signalled
 from slimline.runtime.stopping import STOP, Stopped
 
 ENDED = (SIGNALS + signal.SIGTERM, SIGNALS + signal.SIGINT)
@@ -162,7 +162,9 @@ def _reproduced(paths: Paths, place: Place, summary: Summary) -> bool:
         stack.enter_context(kept(place.output))
         try:
             code = reproduce(paths.root, [])
-        except SlimlineError as error:  # its one refusal: somebody runs the pipeline by hand
+        except FullError:
+            raise
+        except SlimlineError as error:  # somebody runs the pipeline by hand
             summary.came_to(BUSY, str(error))
             return False
     if code in ENDED:

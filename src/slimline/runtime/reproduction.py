@@ -14,6 +14,7 @@ from types import FrameType
 
 import psutil
 
+from slimline.errors import SlimlineError
 from slimline.paths import Paths, repository_root
 from slimline.runtime.lockfiles import mend
 from slimline.runtime.locks import held
@@ -34,6 +35,14 @@ LAST = GRACE + 1.5
 """Seconds from a signal to the end of this program, whatever it does after the pipeline: where a disk is busy, each file can take half a minute."""
 
 
+LEAST, PATIENCE = 64 * 1024, 30.0
+"""Bytes below which a disk is full, and seconds that DVC has to notice: its database of hashes tries again for ever."""
+
+
+class FullError(SlimlineError):
+    """The disk of the workspace is full."""
+
+
 def mended(workspace: Path) -> list[str]:
     """`lockfiles.mend` in the repository of `workspace`, while nobody runs its pipeline.
 
@@ -52,6 +61,7 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
     ended after `GRACE` seconds is killed. When this returns none of them is left, and the caller has until `LAST`; then this program is ended.
 
     Raises:
+        FullError: for `PATIENCE` seconds no room was left on the disk, and nobody had ended by that; all of it is ended now.
         SlimlineError: another one is at work in this repository.
     """
     root = repository_root(workspace)
@@ -77,11 +87,14 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
         process = subprocess.Popen(
             [sys.executable, "-m", "dvc", "repro", *arguments], cwd=workspace, env=environment, start_new_session=True, preexec_fn=end_with_parent
         )
-        told = False
-        deadline = float("inf")
+        told = full = False
+        deadline, roomy = float("inf"), time.monotonic()
         while process.poll() is None or _lives(process.pid):
+            if _room(root) >= LEAST:
+                roomy = time.monotonic()
+            full = full or time.monotonic() - roomy > PATIENCE
             # Stages that have lost DVC end by themselves too, but later.
-            if not told and (heard or process.poll() is not None):
+            if not told and (heard or full or process.poll() is not None):
                 told, deadline = True, time.monotonic() + GRACE + 1
                 _tell(process.pid, signal.SIGINT)
             if time.monotonic() > deadline:
@@ -93,6 +106,8 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
             time.sleep(POLL)
         if heard:
             return SIGNALS + heard[0]
+        if full:
+            raise FullError(f"{root}: no room is left on this disk; make some (dvc gc --workspace), and the next run goes on")
         mend(root)
         if refused.exists():
             return BAD_INPUT
@@ -113,6 +128,12 @@ def end_with_parent() -> None:
 def _tell(group: int, signum: int) -> None:
     with suppress(ProcessLookupError):
         os.killpg(group, signum)
+
+
+def _room(place: Path) -> int:
+    """Bytes that this user can still write there."""
+    disk = os.statvfs(place)
+    return disk.f_frsize * (disk.f_bavail if os.geteuid() else disk.f_bfree)
 
 
 def _lives(group: int) -> bool:
