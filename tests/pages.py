@@ -19,6 +19,8 @@ POLL, STILL, PATIENCE = 1.0, 3, 180.0
 
 CLOSED = """(() => { const panel = [...document.querySelectorAll('button')].filter(one => (one.getAttribute('aria-label') || '') == 'Close');
 panel.forEach(one => one.click()); return panel.length })()"""
+FOLDED = """['Visualizations', 'Parameters', 'Artifacts', 'Tags'].forEach(word =>
+[...document.querySelectorAll('*')].filter(one => one.textContent.trim() == word).pop().click())"""
 SHOWN = "document.body ? document.body.innerText : ''"
 
 
@@ -59,7 +61,7 @@ def main(database: str = "sqlite:///mlflow.db", base: str = "http://127.0.0.1:50
             visited(page, base + compared(experiment, chosen), f"Comparing {len(chosen)} Runs", "Metrics")
             time.sleep(3 * POLL)
             if name != "sweep":
-                page.evaluate("[...document.querySelectorAll('*')].filter(one => one.textContent.trim() == 'Metrics').pop().scrollIntoView()")
+                page.evaluate(FOLDED)
                 time.sleep(POLL)
             page.screenshot(target / f"mlflow-{name}.png")
         visited(page, f"{base}#/experiments/{experiment}/runs?workflowType=machine_learning&compareRunsMode=CHART", "pipeline", "test/accuracy")
