@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
+from secrets import token_hex
 from typing import Any, BinaryIO
 
 
@@ -20,7 +21,7 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         OSError: no permission, no space; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    aside = path.with_name(f".{path.name}.{token_hex(4)}.part")  # containers that share a folder have the same process numbers
     try:
         with aside.open("wb") as file:
             yield file
@@ -67,8 +68,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
     target = target.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
     _tidy(target)
-    aside = target.with_name(f".{target.name}.{os.getpid()}.part")
-    replaced = target.with_name(f".{target.name}.{os.getpid()}.old.part")
+    own = token_hex(4)
+    aside = target.with_name(f".{target.name}.{own}.part")
+    replaced = target.with_name(f".{target.name}.{own}.old.part")
     aside.mkdir()
     lock = os.open(aside, os.O_RDONLY)
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slimline.files import whole_folder, write_bytes, write_csv, write_json
+from slimline.files import whole_file, whole_folder, write_bytes, write_csv, write_json
 
 
 def test_a_file_takes_the_place_of_the_old_one_and_leaves_nothing_beside_it(tmp_path) -> None:
@@ -198,3 +198,12 @@ def test_a_link_to_a_folder_elsewhere_stays_a_link(tmp_path: Path) -> None:
         (folder / "new").write_text("new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "disk" / "new").read_text() == "new"
+
+
+def test_two_writers_with_one_process_number_as_containers_have_do_not_meet(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    with whole_file(file) as one, whole_file(file) as other:  # one process is all that it takes
+        one.write(b"one")
+        other.write(b"other")
+    assert file.read_bytes() == b"one"
+    assert [place.name for place in tmp_path.iterdir()] == ["a.json"]
