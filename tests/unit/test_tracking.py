@@ -93,8 +93,10 @@ def runs(root) -> Callable[[str], list[Run]]:
 
 def test_the_stages_of_one_execution_are_children_of_one_parent(start, runs) -> None:
     for stage in ("prepare", "train_teacher"):
-        start(stage, "one").finish("FINISHED", last=False)
+        start(stage, "one", tags={"dvc.stage": stage, "image": "some"}).finish("FINISHED", last=False)
     parent, *children = runs("one")
+    assert ("dvc.stage" in parent.data.tags, parent.data.tags["image"]) == (False, "some")
+    assert [child.data.tags["dvc.stage"] for child in children] == ["prepare", "train_teacher"]
     assert [child.data.tags["slimline.stage"] for child in children] == ["prepare", "train_teacher"]
     assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
     assert [child.info.status for child in children] == ["FINISHED", "FINISHED"]

@@ -224,7 +224,8 @@ class Store:
             {MLFLOW_GIT_COMMIT: told["commit"]} if told["commit"] else {}
         )
         parents = search(self.client, self.experiment, {EXECUTION_TAG: execution, STAGE_TAG: PIPELINE})
-        parent = parents[0].info.run_id if parents else self._create(f"{PIPELINE} {execution[:8]}", {STAGE_TAG: PIPELINE, **common}, told["time"])
+        shared = {STAGE_TAG: PIPELINE, **{name: value for name, value in common.items() if name != "dvc.stage"}}
+        parent = parents[0].info.run_id if parents else self._create(f"{PIPELINE} {execution[:8]}", shared, told["time"])
         if parents and parents[0].info.status != "FINISHED":
             self.client.update_run(parent, status="RUNNING")
         known = {STAGE_TAG: stage, FINGERPRINT_TAG: told["fingerprint"]}
