@@ -24,6 +24,7 @@ from repository import alive
 from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
+from slimline import artifacts
 from slimline.artifacts import Manifest, fresh
 from slimline.data.prepared import describe
 from slimline.errors import SlimlineError
@@ -33,8 +34,10 @@ from slimline.params.prune import Prune
 from slimline.paths import Paths
 from slimline.runtime.launch import free_port
 from slimline.sweep.adopt import adopt
+from slimline.sweep.asked import Place
 from slimline.sweep.status import begun, status, table
 from slimline.sweep.study import database, journal
+from slimline.sweep.trial import Trials
 
 SWEEP = """
 base: ..
@@ -182,6 +185,18 @@ def watched(model, batches, *, value: float = 1.0):
         file.write(f"{os.getpid()} {value!r}\\n")
     return threshold(model, batches, value=value)
 """
+
+
+def test_losses_of_accuracy_give_a_search_its_start_but_not_those_that_no_widths_keep_to(tmp_path: Path) -> None:
+    paths = base(tmp_path)
+    validation = paths.prepared / "validation"
+    student = artifacts.load(paths.model("student"))[1]
+    np.save(validation / "labels.npy", student(torch.from_numpy(np.load(validation / "images.npy")) / 255).argmax(1).numpy())  # it is always right
+    trials = Trials(Place(paths.root, {}, paths.root, paths.root, tmp_path / "cache", 1))
+    mild, wild = trials.allocated((8, 2), (0.1, 0.9))
+    assert list(mild) == list(wild) == trials.names()["layer"]
+    assert set(wild.values()) == {2}, "the smallest, where accuracy may go"
+    assert trials.allocated((2,), (0.0, 0.9)) == [wild]
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from slimline.core.cost import measure
 from slimline.core.quantized import stored_state
 from slimline.data.batches import Ordered
 from slimline.data.prepared import load_split
+from slimline.errors import SlimlineError
 from slimline.evaluation.latency import measure as side_by_side
 from slimline.evaluation.latency import summarize
 from slimline.export.runtime import deployed
@@ -79,15 +80,18 @@ class Trials:
     def allocated(self, widths: tuple[Bits, ...], drops: tuple[float, ...]) -> list[dict[str, Bits]]:
         """For each of `drops` the smallest widths of the student's layers that lose no more accuracy in sum (`quantization.allocate`).
 
-        Raises:
-            SlimlineError: even the mildest widths lose more.
+        Of a drop that even the mildest widths exceed there are none: it was to give the search a start, which it can do without.
         """
         manifest, student = artifacts.load(self.paths.model("student"))
         weights = changed(self.params, self.fixed).block("quantize", Quantize).weights
         choice = Choice(8, symmetric=weights.symmetric, per_channel=weights.per_channel, codebook=weights.codebook is not None)
         batches = [(batch.images, batch.labels) for batch in Ordered(self._validation, BATCH)]
         rows = sensitivity(student, manifest.input_shape, batches, widths, scheme=weights.scheme, choice=choice, codebook=weights.codebook)
-        return [within_drop(rows, drop) for drop in drops]
+        found = []
+        for drop in drops:
+            with suppress(SlimlineError):
+                found.append(within_drop(rows, drop))
+        return found
 
     def run(self, asked: Asked) -> Found:
         """
