@@ -67,7 +67,7 @@ space:
   prune.criterion.value: {low: 0.01, high: 0.5, log: true}
   quantize.weights.bits: {low: 2, high: 8}
 sampler: {name: tpe, startup: 4}
-budget: {trials: 12, short: 0, full: false}
+budget: {trials: 40, short: 0, full: false}
 workers: 1
 """
 
@@ -237,11 +237,11 @@ def test_three_workers_finish_as_many_trials_as_asked_for(told: Deployment) -> N
     assert [state(one)["ExitCode"] for one in workers] == [0, 0, 0], told.logs("worker")
     (line,) = (one for one in told.once("python", "-c", TRIALS).splitlines() if one.startswith("[["))  # beside what compose says
     found = json.loads(line)
-    assert sorted(slot for _, slot, _ in found) == list(range(12)), found
+    assert sorted(slot for _, slot, _ in found) == list(range(40)), found
     assert {one for one, _, _ in found} <= {"COMPLETE", "PRUNED"}
     hosts = [host for _, _, host in found]
     print(f"trials of each worker: {[hosts.count(host) for host in sorted(set(hosts))]}")
     assert len(set(hosts)) > 1
     told.once("slimline", "sweep", "run", "tiny")
-    assert "search: 12 of 12 trials finished" in told.once("slimline", "sweep", "status", "tiny")
+    assert "search: 40 of 40 trials finished" in told.once("slimline", "sweep", "status", "tiny")
     told.await_health(dashboard=1)

@@ -1,6 +1,7 @@
 """Sweeps with real processes, which are killed; on a file and on PostgreSQL."""
 
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
@@ -177,6 +179,7 @@ def postgresql(tmp_path: Path) -> Iterator[str]:
 
 SEEN = """
 import os, time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from slimline.pruning.threshold import threshold
 
@@ -312,3 +315,20 @@ def test_two_drivers_on_postgresql_finish_each_trial_once_though_one_of_them_is_
     assert other.wait(PATIENCE) == 0, (tmp_path / "second" / "shared.log").read_text()
     once(storage, few)
     assert rows(folders[0]) == rows(folders[1])
+
+
+def made(url: str, ready: Barrier) -> None:
+    ready.wait()
+    database(url)
+
+
+@pytest.mark.slow
+def test_drivers_that_come_to_an_empty_database_at_once_all_find_its_tables(postgresql: str) -> None:
+    spawning = multiprocessing.get_context("spawn")
+    ready = spawning.Barrier(4)
+    drivers = [spawning.Process(target=made, args=(postgresql, ready)) for _ in range(4)]
+    for driver in drivers:
+        driver.start()
+    for driver in drivers:
+        driver.join()
+    assert [driver.exitcode for driver in drivers] == [0] * 4

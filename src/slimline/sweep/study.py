@@ -24,7 +24,7 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from slimline.errors import SlimlineError
 from slimline.registry import Spec, build
@@ -34,6 +34,9 @@ from slimline.sweep.space import Space
 
 STALE = 60.0
 """Seconds without a sign of life after which another machine's driver counts as dead."""
+
+MAKERS = 3
+"""How often tables are tried to be made in an empty database that others come to at the same time."""
 
 SLOT, DRIVER, BEAT, SCORES, SECONDS, REASON = "slot", "driver", "beat", "scores", "seconds", "reason"
 """What a trial says of itself besides its parameters and values."""
@@ -93,13 +96,23 @@ def database(url: str) -> BaseStorage:
         address = address.set(drivername="postgresql+psycopg")
     connect = {"connect_args": {"connect_timeout": 10}} if postgresql else {}
     try:
-        return RDBStorage(address.render_as_string(hide_password=False), engine_kwargs={"pool_pre_ping": True, **connect})
+        return _with_tables(address.render_as_string(hide_password=False), {"pool_pre_ping": True, **connect})
     except ImportError as error:
         raise SlimlineError(f"storage {shown}: its driver is missing ({error}); pip install 'psycopg[binary]'") from error
     except (SQLAlchemyError, StorageInternalError) as error:
         raise SlimlineError(f"storage {shown}: no answer ({_cause(error)}); start it, or mend the address. No study was touched") from error
     except RuntimeError as error:
         raise SlimlineError(f"storage {shown}: not a database of Optuna ({_cause(error)}); give the sweep one of its own") from error
+
+
+def _with_tables(address: str, engine: dict[str, Any]) -> RDBStorage:
+    """The storage at `address`, its tables made if there are none. Of several that make them at once all but one fail, and find them then."""
+    for _ in range(MAKERS - 1):
+        try:
+            return RDBStorage(address, engine_kwargs=engine)
+        except (IntegrityError, ProgrammingError, StorageInternalError):
+            time.sleep(1.0)
+    return RDBStorage(address, engine_kwargs=engine)
 
 
 @contextmanager
