@@ -76,14 +76,25 @@ def test_half_a_dvc_lock_is_what_it_was_before_and_none_where_there_was_none(
     assert mended(tmp_path) == []
     lock.write_text(half, encoding="latin-1")
     (told,) = mended(tmp_path)
-    assert told.startswith(f"{lock}: DVC was ended while it wrote that")
+    assert told.startswith(f"{lock}: cannot be read, as where DVC was ended while it wrote that")
     assert not lock.exists()
+    assert (tmp_path / ".slimline/locks" / f"{place}.half").read_text(encoding="latin-1") == half
     lock.write_text(LOCKED)
     assert mended(tmp_path) == []
     lock.write_text(half, encoding="latin-1")
     assert len(mended(tmp_path)) == 1
     assert lock.read_text() == LOCKED
     assert mended(tmp_path) == []
+
+
+def test_a_dvc_lock_with_both_sides_of_a_merge_is_left_to_people(tmp_path: Path) -> None:
+    lock = tmp_path / "dvc.lock"
+    lock.write_text(LOCKED)
+    assert mended(tmp_path) == []
+    both = LOCKED.replace("    cmd: echo a\n", "<<<<<<< HEAD\n    cmd: echo a\n=======\n    cmd: echo b\n>>>>>>> other\n")
+    lock.write_text(both)
+    assert mended(tmp_path) == []
+    assert lock.read_text() == both
 
 
 STAGE = "from slimline.errors import SlimlineError; from slimline.runtime.refusal import refusing\nwith refusing(): {}"
