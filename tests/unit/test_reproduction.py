@@ -6,13 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import slimline
 from slimline.runtime import lockfiles
 from slimline.runtime.refusal import BAD_INPUT
-from slimline.runtime.reproduction import _lives, mended
+from slimline.runtime.reproduction import LEAST, _lives, _room, mended
 
 
 def test_a_process_that_has_ended_and_that_nobody_asks_for_is_not_waited_for() -> None:
@@ -156,3 +157,11 @@ except reproduction.FullError as error:
     )
     assert done.stdout == f"{tmp_path}: no room is left on this disk; make some (dvc gc --workspace), and the next run goes on\n"
     assert time.monotonic() - start < 30
+
+
+@pytest.mark.parametrize(("blocks", "full"), [(1000, True), (0, False)])
+def test_a_disk_is_full_where_its_file_system_counts_and_has_none_left(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, blocks: int, full: bool
+) -> None:
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_blocks=blocks, f_frsize=4096, f_bavail=0, f_bfree=0))
+    assert (_room(tmp_path) < LEAST) is full

@@ -34,7 +34,6 @@ SIGNALS = 128
 LAST = GRACE + 1.5
 """Seconds from a signal to the end of this program, whatever it does after the pipeline: where a disk is busy, each file can take half a minute."""
 
-
 LEAST, PATIENCE = 64 * 1024, 30.0
 """Bytes below which a disk is full, and seconds that DVC has to notice: its database of hashes tries again for ever."""
 
@@ -67,8 +66,7 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
     root = repository_root(workspace)
     scratch = Paths(root).scratch
     with held(scratch / LOCK, f"{root}"):
-        for line in mend(root):
-            print(f"slimline: {line}", file=sys.stderr, flush=True)
+        _mend(root)
         refused = scratch / "refused"
         refused.unlink(missing_ok=True)
         heard: list[int] = []
@@ -108,10 +106,15 @@ def reproduce(workspace: Path, arguments: Sequence[str]) -> int:
             return SIGNALS + heard[0]
         if full:
             raise FullError(f"{root}: no room is left on this disk; make some (dvc gc --workspace), and the next run goes on")
-        mend(root)
+        _mend(root)
         if refused.exists():
             return BAD_INPUT
         return SIGNALS - code if code < 0 else code
+
+
+def _mend(root: Path) -> None:
+    for line in mend(root):
+        print(f"slimline: {line}", file=sys.stderr, flush=True)
 
 
 def signalled(code: int) -> bool:
@@ -131,8 +134,10 @@ def _tell(group: int, signum: int) -> None:
 
 
 def _room(place: Path) -> int:
-    """Bytes that this user can still write there."""
+    """Bytes that this user can still write there; enough where a file system, as some of networks, does not count them."""
     disk = os.statvfs(place)
+    if not disk.f_blocks:
+        return LEAST
     return disk.f_frsize * (disk.f_bavail if os.geteuid() else disk.f_bfree)
 
 
