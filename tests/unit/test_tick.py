@@ -117,6 +117,35 @@ def test_a_champion_that_is_judged_anew_is_no_new_one(world: World) -> None:
     assert world.heard == ["promoted", "reproduced", "kept"]
 
 
+def test_a_champion_whose_gates_fail_is_no_new_one_though_the_registry_was_away_at_first(world: World) -> None:
+    world.stale = ["prune"]
+    world.tick()
+    (world.paths.root / "dvc.lock").write_text("other gates")
+    world.paths.gates.parent.mkdir(exist_ok=True)
+    world.paths.gates.write_text(json.dumps({"gates": {"size_ratio": {"passed": False}}}))
+    world.champion = "MLflow at http://there does not answer"
+    assert world.tick().outcome == "failed"
+    world.champion = True
+    assert world.tick().outcome == "kept"
+
+
+def test_what_fails_beside_a_pipeline_that_somebody_runs_by_hand_is_told_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(_: Path) -> bool:
+        raise SlimlineError("code.pull: nobody answers")
+
+    def at_work(_: Path) -> list[str]:
+        raise SlimlineError("somebody is at it")
+
+    world.tick()
+    world.heard.clear()
+    with monkeypatch.context() as patched:
+        patched.setattr(incoming, "pull", away)
+        patched.setattr(tick, "mended", at_work)
+        for _ in range(3):
+            assert world.tick(code={"pull": True}).outcome == "busy"
+    assert world.heard == ["busy"]
+
+
 def test_a_model_that_was_made_and_not_judged_is_judged_by_the_next_tick(world: World) -> None:
     world.stale, world.champion = ["prune"], "MLflow at http://there does not answer"
     first, second = world.tick(), world.tick()

@@ -224,8 +224,10 @@ def _judge(paths: Paths, summary: Summary, *, began: bool) -> None:
         return
     summary.version = decision.version
     outcome = PROMOTED if decision.champion else KEPT
-    if decision.before and not began:  # the model is no other one: parameters of its judgement are
-        outcome = REPRODUCED if all(summary.gates.values()) else KEPT
+    if decision.before and not all(summary.gates.values()):  # not what made it champion, whenever that was
+        outcome = KEPT
+    elif decision.before and not began:  # the model is no other one: parameters of its judgement are
+        outcome = REPRODUCED
     summary.came_to(outcome, f"version {decision.version} of {decision.model}: {decision.reason}")
 
 
@@ -233,6 +235,8 @@ def _tell(place: Place, rerun: Rerun, summary: Summary, channels: list[Channel])
     """Write the summary down, and send it where it says something that was not said."""
     before = place.read().get("told") or [UP_TO_DATE, "", []]
     told = [summary.outcome, summary.reason, [*summary.warnings]]
+    if summary.outcome == BUSY:  # it says nothing of whether all is well, its warnings do
+        told = [*before[:2], told[2]]
     better = summary.outcome == UP_TO_DATE and before[0] in (FAILED, REFUSED)
     worth = summary.outcome in rerun.notify.outcomes or summary.warnings or better
     worth = worth and (summary.outcome in NEW or told != before)  # the same trouble is told once
@@ -242,7 +246,7 @@ def _tell(place: Place, rerun: Rerun, summary: Summary, channels: list[Channel])
             keep(place.box, channels, note)
         if summary.outcome in NEW:
             place.settled(untold=None)
-        if summary.outcome not in (BUSY, STOPPED):  # they say nothing of whether all is well
+        if summary.outcome != STOPPED:
             place.settled(told=told)
     except OSError as error:  # a full disk; whoever started the tick has the text and the exit code
         _warn(summary, f"{place.folder}: cannot be written ({error.strerror or error}), so this is told at each tick")
