@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 
 from slimline.commands import COMMANDS
+from slimline.errors import SlimlineError
 from slimline.paths import Paths
 from slimline.runtime.refusal import refusing
 
@@ -23,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     workspace = given.workspace.resolve()
     sys.path.insert(0, str(workspace))
     with refusing():
+        if not workspace.is_dir():
+            raise SlimlineError(f"{workspace}: no such folder; name a workspace by --workspace")
         try:
             given.run(Paths(workspace), given)
             sys.stdout.flush()

@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+import pytest
+
+from slimline.cli import main
 from slimline.paths import MODELS, ModelFolder, Paths, repository_root, store_root
 
 
@@ -32,3 +35,14 @@ def test_runs_of_a_copy_that_dvc_makes_for_an_experiment_belong_to_the_repositor
     (copy / ".dvc").mkdir(parents=True)
     assert repository_root(copy) == copy.resolve()
     assert store_root(copy) == store_root(tmp_path) == tmp_path.resolve()
+
+
+@pytest.mark.parametrize("command", [["rerun"], ["repro"], ["plan"], ["schedule", "@daily"]])
+def test_a_workspace_that_is_not_there_is_refused_in_one_line_and_not_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--workspace", str(tmp_path / "typo"), *command])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == f"slimline: {tmp_path / 'typo'}: no such folder; name a workspace by --workspace\n"
+    assert not (tmp_path / "typo").exists()

@@ -4,7 +4,6 @@ import argparse
 import sys
 
 from slimline.commands.command import Commands, amount, count, end_with_terminal
-from slimline.errors import SlimlineError
 from slimline.paths import Paths
 
 
@@ -31,8 +30,6 @@ def schedule(paths: Paths, given: argparse.Namespace) -> None:
     cron = Cron(given.line, zone_of(given.timezone), given.jitter)
     if given.next:
         print("\n".join(cron.shown(given.next)))
-    elif not paths.root.is_dir():
-        raise SlimlineError(f"{paths.root}: no such folder; name a workspace by --workspace")
     else:
         end_with_terminal()
         sys.exit(Schedule(paths, cron).run(now=given.now))

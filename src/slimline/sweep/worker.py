@@ -115,7 +115,7 @@ def _work(place: Place, connection: Connection, driver: int) -> None:
     while True:
         try:
             method, arguments = connection.recv()
-        except EOFError:
+        except (EOFError, OSError):  # the driver is gone; a reset where it has left an answer unread
             return
         try:
             answer = getattr(trials, method)(*arguments)
@@ -128,4 +128,4 @@ def _work(place: Place, connection: Connection, driver: int) -> None:
         try:
             connection.send(answer)
         except OSError:
-            return  # the driver is gone
+            return
