@@ -81,7 +81,7 @@ def lay_down(source: Path, target: Path) -> None:
         for file in source.iterdir():
             lay_down(file, target / file.name)
     elif not target.exists():
-        shutil.copyfile(source, target)
+        replace(source, target)
 
 
 def first(error: OSError) -> tuple[str | None, str]:

@@ -1,5 +1,6 @@
 """What is deployed, as far as it can be tried without containers: their first steps, health checks, and that files are what their readers take."""
 
+import errno
 import fcntl
 import importlib.util
 import json
@@ -68,6 +69,20 @@ def test_a_new_image_replaces_code_and_nothing_that_is_the_users(image: Path, wo
     assert (workspace / ".dvc/config").read_text() == "remote"
     assert (workspace / "rerun.yaml").read_text() == "new"
     assert (workspace / "data/raw/mine.md").exists()
+
+
+def test_a_volume_that_was_full_gets_whole_files_once_there_is_room(image: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path, target: Path) -> None:
+        target.write_text("se")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", full)
+        with pytest.raises(OSError, match="No space left"):
+            entrypoint.lay_down(image / "params.yaml", workspace / "params.yaml")
+    assert not (workspace / "params.yaml").exists()
+    assert entrypoint.prepare(image, workspace)
+    assert (workspace / "params.yaml").read_text() == "seed: 0"
 
 
 def test_somebodys_own_clone_is_left_alone(image: Path, workspace: Path) -> None:
