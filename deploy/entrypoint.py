@@ -37,8 +37,10 @@ def prepare(image: Path, workspace: Path) -> str:
         fcntl.flock(lock, fcntl.LOCK_EX)  # containers that start together
         if marker.exists() and marker.read_text() == digest:
             return ""
-        with (scratch / "repro.lock").open("a") as work:
-            fcntl.flock(work, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (scratch / "rerun").mkdir(exist_ok=True)
+        with (scratch / "rerun" / "lock").open("a") as tick, (scratch / "repro.lock").open("a") as work:
+            for held in (tick, work):  # a tick pulls, judges and pushes beside the pipeline's run
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for file in image.iterdir():
                 if file.name in CODE:
                     replace(file, workspace / file.name)

@@ -2,15 +2,20 @@
 
 import csv
 import fcntl
+import glob
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
 from secrets import token_hex
 from typing import Any, BinaryIO
+
+FORGOTTEN = 3600.0
+"""Seconds without a change after which what is half written was left by a kill."""
 
 
 @contextmanager
@@ -21,6 +26,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         OSError: no permission, no space; nothing is left behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > FORGOTTEN:
+                left.unlink()
     aside = path.with_name(f".{path.name}.{token_hex(4)}.part")  # containers that share a folder have the same process numbers
     try:
         with aside.open("wb") as file:

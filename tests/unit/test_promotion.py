@@ -200,3 +200,11 @@ def test_a_store_that_fails_half_way_promotes_nobody_and_the_next_attempt_ends_i
     assert place.aliases == {"champion": 1}, "a store that does not answer is none without a champion"
     place.register()
     assert place.aliases == {"champion": 1, "challenger": 2}
+    place.make("third", favourite=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "delete_registered_model_alias", down)
+        with pytest.raises(SlimlineError, match="does not answer"):
+            place.register()
+    assert place.aliases == {"champion": 3, "previous": 1, "challenger": 3}
+    place.register()
+    assert place.aliases == {"champion": 3, "previous": 1}

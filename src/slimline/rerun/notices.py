@@ -12,6 +12,9 @@ from typing import Any, Protocol
 from slimline.errors import SlimlineError
 from slimline.files import write_json
 
+KEYS = {"id", "headline", "text", "summary"}
+"""Of what a channel is handed."""
+
 MOST = 1000
 """Notices that wait for one receiver; then the oldest go."""
 
@@ -61,11 +64,15 @@ def deliver(box: Path, channels: list[Channel]) -> Iterator[str]:
         waiting = _waiting(box, channel)
         for place, file in enumerate(waiting):
             try:
-                channel.send(json.loads(file.read_text(encoding="utf-8")))
-            except (ValueError, TypeError, KeyError):  # no notice of ours, or of another version: it must not stop those behind it
+                note = json.loads(file.read_text(encoding="utf-8"))
+                if not isinstance(note, dict) or not note.keys() >= KEYS:
+                    raise ValueError("of another version")
+            except ValueError:  # it must not stop those behind it
                 file.rename(file.with_name(f"unreadable-{file.name}"))
                 yield f"{file}: no notice can be read there; it is put aside"
                 continue
+            try:
+                channel.send(note)
             except SlimlineError as error:
                 left = len(waiting) - place
                 yield f"{error}; {left} notice{'s' if left > 1 else ''} kept for the next tick"

@@ -105,11 +105,11 @@ def load(path: Path) -> Rerun:
         raise SlimlineError(f"{path}: no valid YAML: {' '.join(str(error).split())}") from error
     try:
         return Rerun.model_validate_json(json.dumps({} if values is None else values, default=str))
-    except (TypeError, RecursionError, ValueError) as error:
-        if not isinstance(error, ValidationError):  # a key that is no text, a value that holds itself
-            raise SlimlineError(f"{path}: {' '.join(str(error).split())}; write plain values") from error
+    except ValidationError as error:
         where, reason = describe(error, Rerun)
         raise SlimlineError(f"{path}: {where}{': ' if where else ''}{reason}") from error
+    except (TypeError, RecursionError, ValueError) as error:  # a key that is no text, a value that holds itself
+        raise SlimlineError(f"{path}: {' '.join(str(error).split())}; write plain values") from error
 
 
 def secret(name: str) -> str | None:

@@ -75,6 +75,7 @@ def register(paths: Paths, *, why: str, again: bool = False) -> Decision:
         version = registry.register(made.fingerprint, SHIPPED, files.packed, files.onnx, card, why)
         number, champion = int(version.version), registry.holder(CHAMPION)
         if champion is not None and champion.version == version.version:
+            registry.settle(version)
             return Decision(registry.name, number, True, _anew(read(paths.gates)), before=True)
         passes, reason = _judged(paths, registry, version, champion, again)
         if passes:

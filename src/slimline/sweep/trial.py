@@ -2,9 +2,10 @@
 
 import hashlib
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,10 @@ class Trials:
         rows = sensitivity(student, manifest.input_shape, batches, widths, scheme=weights.scheme, choice=choice, codebook=weights.codebook)
         found = []
         for drop in drops:
-            with suppress(SlimlineError):
+            try:
                 found.append(within_drop(rows, drop))
+            except SlimlineError as error:
+                print(f"slimline: allocated {drop:g}: {error}; the search begins without it", file=sys.stderr)
         return found
 
     def run(self, asked: Asked) -> Found:

@@ -102,6 +102,10 @@ class Registry:
         if champion is not None and champion.version != version.version:
             self._move(PREVIOUS, champion, f"version {version.version} has taken its place")
         self._move(CHAMPION, version, why)
+        self.settle(version)
+
+    def settle(self, version: ModelVersion) -> None:
+        """Take from the champion what it was before it was that; a kill may have come in between."""
         for tag in self.client.get_model_version(self.name, version.version).tags.keys() & {ROLLED_BACK_TAG, HELD_BACK_TAG}:
             self.client.delete_model_version_tag(self.name, version.version, tag)
         if (challenger := self.holder(CHALLENGER)) is not None and challenger.version == version.version:
