@@ -42,6 +42,10 @@ NEW = (PROMOTED, KEPT, REPRODUCED)
 """Outcomes that each say something new."""
 
 
+FORMAT = 1
+"""Of what ticks keep in mind; what another version kept is done again."""
+
+
 class Place:
     """The files that ticks keep in a workspace."""
 
@@ -59,10 +63,10 @@ class Place:
             state = json.loads(self.state.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
-        return state if isinstance(state, dict) else {}
+        return state if isinstance(state, dict) and state.get("format") == FORMAT else {}
 
     def settled(self, **facts: Any) -> None:
-        write_json(self.state, self.read() | facts)
+        write_json(self.state, self.read() | facts | {"format": FORMAT})
 
 
 def tick(paths: Paths, settings_of: Callable[[], Rerun], again: Callable[[], None]) -> Summary:
