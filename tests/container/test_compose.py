@@ -237,11 +237,12 @@ def test_three_workers_finish_as_many_trials_as_asked_for(told: Deployment) -> N
     assert [state(one)["ExitCode"] for one in workers] == [0, 0, 0], told.logs("worker")
     (line,) = (one for one in told.once("python", "-c", TRIALS).splitlines() if one.startswith("[["))  # beside what compose says
     found = json.loads(line)
-    assert sorted(slot for _, slot, _ in found) == list(range(40)), found
-    assert {one for one, _, _ in found} <= {"COMPLETE", "PRUNED"}
-    hosts = [host for _, _, host in found]
+    assert {one for one, _, _ in found} <= {"COMPLETE", "PRUNED", "FAIL"}
+    finished = [(slot, host) for one, slot, host in found if one != "FAIL"]  # of two that claimed one slot the later one is let go
+    assert sorted(slot for slot, _ in finished) == list(range(40)), found
+    hosts = [host for _, host in finished]
     print(f"trials of each worker: {[hosts.count(host) for host in sorted(set(hosts))]}")
-    assert len(set(hosts)) > 1
+    assert len(set(hosts)) > 1, found
     told.once("slimline", "sweep", "run", "tiny")
     assert "search: 40 of 40 trials finished" in told.once("slimline", "sweep", "status", "tiny")
     told.await_health(dashboard=1)
