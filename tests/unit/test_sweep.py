@@ -1,6 +1,7 @@
 """Sweeps without networks: what sweep.yaml may say, a study whose slots survive their processes, what is recommended and adopted."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -298,3 +299,22 @@ def test_trials_are_recorded_once_under_the_sweep_and_a_store_that_fails_costs_a
     assert (runs["search 1"].info.status, runs["search 1"].data.tags["reason"]) == ("FAILED", "cannot be")
     assert record_trials("nowhere://runs", "some", "sweep x", "identity", records) == 0
     assert "not recorded there" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_drivers_that_end_at_the_same_moment_record_each_trial_once(tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    from slimline.tracking.trials import Record, record_trials
+
+    uri = f"sqlite:///{tmp_path}/runs.db"
+    record_trials(uri, "some", "sweep before", "another", [Record("search 0", {}, {})])
+    records = [Record(f"search {slot}", {"a": slot}, {}) for slot in range(8)]
+    with ThreadPoolExecutor(3) as drivers:
+        list(drivers.map(lambda _: record_trials(uri, "some", "sweep x", "identity", records), range(3)))
+    client = MlflowClient(uri)
+    runs = client.search_runs([client.get_experiment_by_name("some").experiment_id], "tags.`slimline.sweep` = 'identity'")
+    (parent,) = (run.info.run_id for run in runs if run.data.tags["slimline.trial"] == "all")
+    children = [run for run in runs if run.data.tags["slimline.trial"] != "all"]
+    assert sorted(run.info.run_name for run in children) == sorted(one.name for one in records)
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent}

@@ -60,14 +60,34 @@ def record_trials(uri: str, experiment: str, sweep: str, identity: str, records:
             client.log_batch(run, params=params, metrics=metrics, tags=[RunTag(TRIAL_TAG, one.name), RunTag("reason", one.reason or "")])
             client.set_terminated(run, status="FAILED" if one.reason else "FINISHED")
         client.set_terminated(parent, status="FINISHED")
+        _thin(client, where, identity)
     except Exception as error:  # any store, any driver, any network
         print(f"slimline: MLflow at {uri} failed ({' '.join(str(error).split())[:200]}); the sweep's trials are not recorded there", file=sys.stderr)
         return 0
     return len(missing)
 
 
+def _thin(client: MlflowClient, experiment: str, identity: str) -> None:
+    """Drivers that share a sweep end at the same moment, and none sees yet what the others record: of equal runs the first stays.
+
+    Each does this when all of its own are there, so the last one sees them all.
+    """
+    runs = sorted(_runs(client, experiment, f"tags.`{SWEEP_TAG}` = '{identity}'"), key=lambda run: (run.info.start_time, run.info.run_id))
+    first = next(run.info.run_id for run in runs if run.data.tags.get(TRIAL_TAG) == "all")
+    seen: set[str | None] = {None}  # without a name: another driver is at it, or was killed
+    for run in sorted(runs, key=lambda run: run.data.tags.get(MLFLOW_PARENT_RUN_ID, first) != first):
+        name = run.data.tags.get(TRIAL_TAG)
+        if name is not None and name in seen:
+            client.delete_run(run.info.run_id)
+        seen.add(name)
+
+
 def _children(client: MlflowClient, experiment: str, parent: str) -> Iterable[Any]:
-    query, token = f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}' and tags.`{TRIAL_TAG}` LIKE '%'", None
+    return _runs(client, experiment, f"tags.`{MLFLOW_PARENT_RUN_ID}` = '{parent}' and tags.`{TRIAL_TAG}` LIKE '%'")
+
+
+def _runs(client: MlflowClient, experiment: str, query: str) -> Iterable[Any]:
+    token = None
     while True:
         found = client.search_runs([experiment], query, ViewType.ACTIVE_ONLY, max_results=1000, page_token=token)
         yield from found
