@@ -2,12 +2,14 @@
 
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlflow
 from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID
 from mlflow.utils.time import get_current_time_millis
@@ -15,6 +17,7 @@ from mlflow.utils.time import get_current_time_millis
 SWEEP_TAG, TRIAL_TAG = "slimline.sweep", "slimline.trial"
 SQLITE = "sqlite:///"
 LONGEST_PARAM = 6000
+ENDED = ("FINISHED", "FAILED")
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ def record_trials(uri: str, experiment: str, sweep: str, identity: str, records:
         beside = (Path(uri.removeprefix(SQLITE)).parent / "mlartifacts").as_uri() if uri.startswith(SQLITE) else None
         where = found.experiment_id if found else client.create_experiment(experiment, artifact_location=beside)
         query = f"tags.`{SWEEP_TAG}` = '{identity}' and tags.`{TRIAL_TAG}` = 'all'"
-        parents = client.search_runs([where], query, ViewType.ACTIVE_ONLY, max_results=1)
+        parents = client.search_runs([where], query, ViewType.ACTIVE_ONLY, max_results=1, order_by=["attributes.start_time"])
         tags = {SWEEP_TAG: identity, "slimline.mlflow": mlflow.__version__}
         parent = parents[0].info.run_id if parents else client.create_run(where, run_name=sweep, tags={**tags, TRIAL_TAG: "all"}).info.run_id
         known = {run.data.tags[TRIAL_TAG] for run in _children(client, where, parent)}
@@ -59,7 +62,8 @@ def record_trials(uri: str, experiment: str, sweep: str, identity: str, records:
             # The tag that says that it is recorded goes with the rest: what a kill leaves without it is recorded once more.
             client.log_batch(run, params=params, metrics=metrics, tags=[RunTag(TRIAL_TAG, one.name), RunTag("reason", one.reason or "")])
             client.set_terminated(run, status="FAILED" if one.reason else "FINISHED")
-        client.set_terminated(parent, status="FINISHED")
+        with suppress(MlflowException):  # another driver, whose record came first, has just deleted it
+            client.set_terminated(parent, status="FINISHED")
         _thin(client, where, identity)
     except Exception as error:  # any store, any driver, any network
         print(f"slimline: MLflow at {uri} failed ({' '.join(str(error).split())[:200]}); the sweep's trials are not recorded there", file=sys.stderr)
@@ -70,15 +74,16 @@ def record_trials(uri: str, experiment: str, sweep: str, identity: str, records:
 def _thin(client: MlflowClient, experiment: str, identity: str) -> None:
     """Drivers that share a sweep end at the same moment, and none sees yet what the others record: of equal runs the first stays.
 
-    Each does this when all of its own are there, so the last one sees them all.
+    Each does this when all of its own have ended, and leaves those that have not; so the last one sees them all.
     """
     runs = sorted(_runs(client, experiment, f"tags.`{SWEEP_TAG}` = '{identity}'"), key=lambda run: (run.info.start_time, run.info.run_id))
     first = next(run.info.run_id for run in runs if run.data.tags.get(TRIAL_TAG) == "all")
-    seen: set[str | None] = {None}  # without a name: another driver is at it, or was killed
+    seen: set[str | None] = set()
     for run in sorted(runs, key=lambda run: run.data.tags.get(MLFLOW_PARENT_RUN_ID, first) != first):
         name = run.data.tags.get(TRIAL_TAG)
-        if name is not None and name in seen:
-            client.delete_run(run.info.run_id)
+        if name in seen and run.info.status in ENDED:
+            with suppress(MlflowException):  # another one has just deleted it
+                client.delete_run(run.info.run_id)
         seen.add(name)
 
 
