@@ -35,7 +35,7 @@ def health(paths: Paths, *, schedule: bool) -> str:
         age, due = time.time() - facts["beat"], str(facts["next"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         if schedule:
-            raise SlimlineError(f"{file}: no schedule runs on this machine; slimline schedule starts one") from error
+            raise SlimlineError(f"{paths.root}: no schedule runs on this machine; slimline schedule starts one") from error
         return f"{paths.root} can be written; no schedule runs on this machine"
     if age > UNHEARD:
         raise SlimlineError(f"{file}: the schedule was last heard of {age:.0f} s ago; end it and start it anew")

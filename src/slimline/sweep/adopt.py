@@ -123,6 +123,11 @@ def _chosen(folder: Path, trial: int | None) -> Chosen:
             )
         found = json.loads(files.trials.read_text())
     except FileNotFoundError as error:
+        if files.trials.exists():
+            raise SlimlineError(
+                f"{folder / 'sweep.yaml'}: no trial keeps to all constraints, so none is promised anything; relax one (slimline sweep run "
+                f"{folder.name} names the nearest, and keeps the trials), then adopt"
+            ) from error
         raise SlimlineError(f"{error.filename}: no such file; run the sweep to its end first (slimline sweep run {folder.name})") from error
     row = next(row for row in list(found["rungs"].values())[-1] if row["trial"] == trial)
     return Chosen(trial, {**found["fixed"], **row["values"]}, row["scores"], best["others"][trial])
