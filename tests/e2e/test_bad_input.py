@@ -127,6 +127,6 @@ def test_a_tracking_server_that_is_down_costs_one_line_and_no_training(workspace
 
 
 def test_an_unknown_workspace_and_a_run_that_never_was_are_refused(workspace: Repository) -> None:
-    refused(workspace.run("slimline", "--workspace", "nowhere", "check"), "nowhere/params.yaml", "no such file")
+    refused(workspace.run("slimline", "--workspace", "nowhere", "check"), "nowhere: no such folder")
     (workspace.root / "metrics/scorecard.json").unlink()
     refused(workspace.run("slimline", "show"), "scorecard.json", "run make repro first")
