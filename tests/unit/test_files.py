@@ -1,13 +1,15 @@
 """Files appear whole or not at all."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from slimline.files import whole_file, whole_folder, write_bytes, write_csv, write_json
+from slimline.files import FORGOTTEN, whole_file, whole_folder, write_bytes, write_csv, write_json
 
 
 def test_a_file_takes_the_place_of_the_old_one_and_leaves_nothing_beside_it(tmp_path) -> None:
@@ -16,6 +18,18 @@ def test_a_file_takes_the_place_of_the_old_one_and_leaves_nothing_beside_it(tmp_
     write_bytes(path, b"new")
     assert path.read_bytes() == b"new"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_a_kill_left_half_written_goes_after_a_while_and_what_another_writes_stays(tmp_path) -> None:
+    path = tmp_path / "a[1]"  # no pattern
+    old, young, others = (tmp_path / name for name in (".a[1].0123.part", ".a[1].4567.part", ".b.0123.part"))
+    for left in (old, young, others):
+        left.write_text("half")
+    long_ago = time.time() - FORGOTTEN - 60
+    os.utime(old, (long_ago, long_ago))
+    os.utime(others, (long_ago, long_ago))
+    write_bytes(path, b"new")
+    assert sorted(tmp_path.iterdir()) == sorted([path, young, others])
 
 
 def test_where_the_folder_is_a_file_nothing_is_written_and_the_failure_is_told(tmp_path) -> None:

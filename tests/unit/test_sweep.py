@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from slimline.paths import Paths
 from slimline.sweep import SAMPLERS
 from slimline.sweep.adopt import rewritten
 from slimline.sweep.definition import Definition, Parameter, load
+from slimline.sweep.pictures import fronts
 from slimline.sweep.results import excess, front, limits, promoted, recommended
 from slimline.sweep.space import Space, check
 from slimline.sweep.study import Finished, Rung, database, journal
@@ -318,3 +320,15 @@ def test_drivers_that_end_at_the_same_moment_record_each_trial_once(tmp_path: Pa
     children = [run for run in runs if run.data.tags["slimline.trial"] != "all"]
     assert sorted(run.info.run_name for run in children) == sorted(one.name for one in records)
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent}
+
+
+@pytest.mark.parametrize("last", [finished((0.9, 10, 100), (0.8, 5, 50)), finished((0.9, 10, 100)), []])
+def test_fronts_are_drawn_for_each_pair_of_objectives_also_where_the_last_rung_found_nothing(last: list[Finished]) -> None:
+    objectives = ["validation_accuracy", "packed_bytes", "bops"]
+    rungs = {"search": finished((0.1, 50, 500), (0.9, 40, 400)), "full": last}
+    ended = SimpleNamespace(sweep=SimpleNamespace(definition=SimpleNamespace(objectives=objectives)), rungs=rungs, last=last)
+    drawings = dict(fronts(ended, last[0].slot if last else None, {"validation_accuracy": 0.85, "bops": 300.0}))  # type: ignore[arg-type]
+    assert list(drawings) == ["validation_accuracy and packed_bytes", "validation_accuracy and bops", "packed_bytes and bops"]
+    for drawing in drawings.values():
+        assert drawing.startswith("<svg ")
+        assert ("recommended" in drawing) == bool(last)

@@ -35,7 +35,7 @@ def fronts(ended: Ended, chosen: int | None, limits: Mapping[str, float]) -> Ite
         yield (
             f"{first} and {second}",
             svg(lambda figure, pair=(first, second): _front(figure, ended, pair, chosen, limits), name=f"front{number}", height=HEIGHT),
-        )  # type: ignore[misc]
+        )
 
 
 def _front(figure: Figure, ended: Ended, pair: tuple[str, str], chosen: int | None, limits: Mapping[str, float]) -> None:
@@ -77,14 +77,14 @@ def searched(ended: Ended) -> Iterator[tuple[str, str]]:
     measured = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     for place, name in enumerate(ended.sweep.definition.objectives):
         how: dict[str, Any] = {"target": lambda trial, place=place: trial.values[place], "target_name": name}
-        yield f"History of {name}", _png(lambda how=how: drawn.plot_optimization_history(study, **how))  # type: ignore[misc]
-        yield f"{name} by parameters", _png(lambda how=how: drawn.plot_parallel_coordinate(study, **how))  # type: ignore[misc]
+        yield f"History of {name}", _png(lambda how=how: drawn.plot_optimization_history(study, **how))
+        yield f"{name} by parameters", _png(lambda how=how: drawn.plot_parallel_coordinate(study, **how))
         if len(measured) >= FEWEST and len({trial.values[place] for trial in measured}) > 1:
             # Not Optuna's default, which asks what makes a number low.
             yield (
                 f"What {name} depends on",
                 _png(lambda how=how: drawn.plot_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0), **how)),
-            )  # type: ignore[misc]
+            )
 
 
 def _unbound(study: Study) -> Study:
