@@ -23,7 +23,6 @@ from chain import GENTLE, LOSS, TINY
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 from repository import alive
-from ruamel.yaml import YAML
 from safetensors.torch import save_file
 
 from slimline import artifacts
@@ -246,11 +245,6 @@ def same(one: Path, other: Path) -> None:
     assert (one / "best.yaml").read_text() == (other / "best.yaml").read_text()
 
 
-def smallest(folder: Path) -> int:
-    """The bytes of the recommended model."""
-    return int(YAML(typ="safe").load(folder / "best.yaml")["scores"]["packed_bytes"])
-
-
 def once(storage: BaseStorage, trials: int) -> None:
     """Whether each of so many slots has one finished trial, and none is left."""
     (study,) = storage.get_all_studies()
@@ -289,16 +283,12 @@ def test_a_sweep_on_a_file_whose_processes_are_killed_at_random_has_the_same_tri
 
 
 @pytest.mark.slow
-def test_a_sweep_on_postgresql_whose_processes_are_killed_at_random_finishes_each_trial_once_and_as_well(
-    whole: Path, postgresql: str, tmp_path: Path
-) -> None:
+def test_a_sweep_on_postgresql_whose_processes_are_killed_at_random_has_the_same_trials(whole: Path, postgresql: str, tmp_path: Path) -> None:
     other = sweep(base(tmp_path), "some", TRIALS)
     storage = database(postgresql)
     assert driven_through(other, KILLS, storage, "run", SLIMLINE_SWEEP_STORAGE=postgresql) > 1
+    same(whole, other)
     once(storage, TRIALS)
-    assert [row["trial"] for row in rows(other)] == list(range(TRIALS))
-    # A trial that is begun anew after its driver has died is the last one for the sampler: what it draws from there on is not the same, but as good.
-    assert smallest(other) == pytest.approx(smallest(whole), rel=0.1)
 
 
 @pytest.mark.slow

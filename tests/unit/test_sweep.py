@@ -179,6 +179,23 @@ def test_a_sampler_stays_in_the_space_and_repeats(name: str) -> None:
     assert len({one.drawn["prune.criterion.value"] for one in made[0].finished()}) > 1
 
 
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_trials_that_died_and_were_repeated_change_nothing_that_is_drawn_later(name: str) -> None:
+    whole, other = rung(InMemoryStorage(), sampler=name), rung(InMemoryStorage(), sampler=name, exclusive=False)
+    slots: dict[int, dict[str, Any]] = {slot: {} for slot in range(40)}
+    for own in (whole, other):
+        own.enqueue(slots)
+    work(whole)
+    for died in (3, 15, 16, 30):
+        work(other, died - len(other.finished()))
+        claim = other.claim()
+        assert claim is not None
+        other.give_up(claim)
+        other.enqueue(slots)
+    work(other)
+    assert facts(other) == facts(whole)
+
+
 def test_another_seed_draws_other_trials_and_given_values_are_not_drawn() -> None:
     one, other = rung(InMemoryStorage()), rung(InMemoryStorage(), seed=1)
     given = SPACE.drawn({"quantize.weights.bits": 3, "quantize.weights.scheme": {"name": "mse"}})

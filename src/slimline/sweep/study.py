@@ -5,13 +5,14 @@ values, so that in the end each has exactly one that is finished, however often 
 a database: a claim is one change of state there, and of two trials of one slot the earlier one counts.
 """
 
+import copy
 import fcntl
 import hashlib
 import os
 import socket
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ import psutil
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, ProgrammingError, SQLAlchemyError
@@ -165,6 +167,24 @@ class Finished:
     reason: str | None
 
 
+class _Slots(Study):
+    """A study as samplers see it: a trial's number is its slot, and those that died are not there.
+
+    Samplers weigh trials by their order; a slot that another trial finished, after a driver died, would else change all that is drawn later.
+    """
+
+    def _get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False) -> list[FrozenTrial]:
+        found = super()._get_trials(deepcopy, states, use_cache)
+        living = [_numbered(trial) for trial in found if trial.state is not TrialState.FAIL]
+        return sorted(living, key=lambda trial: trial.number)
+
+
+def _numbered(trial: FrozenTrial) -> FrozenTrial:
+    other = copy.copy(trial)
+    other.number = trial.user_attrs[SLOT]
+    return other
+
+
 class Rung:
     """One study: the search, or the trials promoted from it.
 
@@ -228,8 +248,8 @@ class Rung:
     def _drawn(self, trial_id: int, slot: int) -> dict[str, Any]:
         """The values of a trial. All are drawn before any is stored, so that those of a trial which was cut off in between are the same again."""
         sampler = build(SAMPLERS, self._sampler, _seed(self._seed, slot))
-        study = optuna.load_study(study_name=self.name, storage=self.storage, sampler=sampler)
-        trial = self.storage.get_trial(trial_id)
+        study = _Slots(self.name, self.storage, sampler)
+        trial = _numbered(self.storage.get_trial(trial_id))
         sampler.before_trial(study, trial)
         together = sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
         drawn: dict[str, Any] = dict(trial.system_attrs["fixed_params"])
