@@ -1,16 +1,14 @@
 """Between two steps: write a checkpoint when one is due, end when a signal has asked for it, show how far the training is."""
 
-import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
-from tqdm import tqdm
 
 from slimline.runtime.checkpoints import Checkpoints
 from slimline.runtime.classifier import Classifier
 from slimline.runtime.parallel.arrangement import END, SAVE
+from slimline.runtime.progress import progress
 from slimline.runtime.stopping import STOP, Stopped
 from slimline.tracking import Tracker
 
@@ -20,7 +18,7 @@ class Keeper(pl.Callback):
 
     Args:
         checkpoints: None where nothing is kept.
-        name: of what is trained, beside the progress bar, which is shown on a terminal alone.
+        name: of what is trained, beside how far it is.
     """
 
     def __init__(self, checkpoints: Checkpoints | None, tracker: Tracker, name: str) -> None:
@@ -33,9 +31,8 @@ class Keeper(pl.Callback):
         assert isinstance(pl_module, Classifier)
         # Lightning's own handler of SIGTERM, set a moment ago, exits with 0 from a validation and has processes exchange at different places.
         STOP.listen_again()
-        shown = pl_module.arrangement.world.first and sys.stderr.isatty() and "CI" not in os.environ
         updates, total = pl_module.updates, pl_module.updates.steps * pl_module.arrangement.updates_a_step
-        self._bar = tqdm(total=total, initial=updates.done, desc=self.name, unit="step", disable=not shown, dynamic_ncols=True)
+        self._bar = progress(self.name, updates.done, total, shown=pl_module.arrangement.world.first)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         if batch is None:  # a step that was made before

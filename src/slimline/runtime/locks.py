@@ -25,7 +25,7 @@ def held(path: Path, work: str, *, patience: float = 0.0) -> Iterator[None]:
         SlimlineError: another one holds it, and does not let go.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as lock:
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666)) as lock:
         deadline = time.monotonic() + patience
         while True:
             try:
@@ -33,10 +33,9 @@ def held(path: Path, work: str, *, patience: float = 0.0) -> Iterator[None]:
                 break
             except BlockingIOError as error:
                 if time.monotonic() >= deadline:
-                    lock.seek(0)
-                    raise SlimlineError(f"{work}: {lock.read().strip() or 'another process'} is at it; wait for it, or end it") from error
+                    holder = lock.readline().strip() or "another process"
+                    raise SlimlineError(f"{work}: {holder} is at it; wait for it, or end it") from error
                 time.sleep(POLL)
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
+        # In one write and never empty in between: whoever finds it held reads it at any moment. A longer line from before ends after ours.
+        os.pwrite(lock.fileno(), f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         yield

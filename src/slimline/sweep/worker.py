@@ -6,6 +6,7 @@ It knows no study. When the driver is gone it ends; when it is killed, the drive
 import os
 import signal
 import sys
+import time
 import traceback
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,8 +30,10 @@ CONTEXT.set_forkserver_preload(["slimline.sweep.trial"])
 PATIENCE = 5.0
 """Seconds that an idle worker may take to end by itself."""
 
-ATTEMPTS = 5
-"""How often a worker is started anew where what it is forked from has died meanwhile."""
+PAUSES = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds before each attempt to start a worker. What it is forked from may have died meanwhile; while it dies, it has closed its socket but
+still counts as running, so that trying again at once is no help.
+"""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ class Worker:
 def _started(place: Place) -> tuple[ForkServerProcess, Connection]:
     """Such a process, and the driver's end of the pipe to it. What it is forked from may be killed meanwhile: then another one is tried."""
     problem: Exception | None = None
-    for _ in range(ATTEMPTS):
+    for pause in PAUSES:
+        time.sleep(pause)
         ours, other = CONTEXT.Pipe()  # a new one: a child that was forked and not told of has the end of the last
         process = CONTEXT.Process(target=_work, args=(place, other, os.getpid()), name="slimline sweep worker", daemon=True)
         try:
