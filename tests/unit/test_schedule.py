@@ -221,6 +221,12 @@ def test_downtime_is_made_up_for_once_a_failed_tick_ends_nothing_and_a_signal_al
         assert "next run" in lines_until(again, "slimline schedule: ")[0], "what was made up for is not missing any more"
 
 
+def test_a_line_without_quotes_which_a_shell_has_filled_with_names_of_files_is_refused(tmp_path: Path) -> None:
+    unquoted = command(tmp_path, "schedule", "0", "3", "params.yaml", "src", "tests")
+    assert "but these are 5; put it in quotes" in unquoted.communicate(timeout=PATIENCE)[0]
+    assert unquoted.returncode == 2
+
+
 EVERY_SECOND = """
 import pathlib, sys
 from datetime import timedelta

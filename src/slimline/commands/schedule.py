@@ -4,13 +4,14 @@ import argparse
 import sys
 
 from slimline.commands.command import Commands, amount, count, end_with_terminal
+from slimline.errors import SlimlineError
 from slimline.paths import Paths
 
 
 def declare(commands: Commands) -> None:
     scheduling = commands.add_parser("schedule", help="run slimline rerun whenever a cron line is due, until a signal comes")
     scheduling.add_argument(
-        "line", metavar="CRON", help='"minute hour day-of-month month day-of-week", as "0 3 * * *"; or @hourly, @daily, @weekly, @monthly'
+        "line", nargs="+", metavar="CRON", help='"minute hour day-of-month month day-of-week", as "0 3 * * *"; or @hourly, @daily, @weekly, @monthly'
     )
     scheduling.add_argument("--timezone", help="as Europe/Berlin (default: TZ, else this machine's)")
     scheduling.add_argument("--jitter", type=amount, default=0.0, metavar="SECONDS", help="put each run off by up to so long, at random")
@@ -27,7 +28,9 @@ def schedule(paths: Paths, given: argparse.Namespace) -> None:
     from slimline.rerun.cron import Cron, zone_of
     from slimline.rerun.schedule import Schedule
 
-    cron = Cron(given.line, zone_of(given.timezone), given.jitter)
+    if len(given.line) > 1:
+        raise SlimlineError(f"the cron line is one argument, but these are {len(given.line)}; put it in quotes, as slimline schedule '0 3 * * *'")
+    cron = Cron(given.line[0], zone_of(given.timezone), given.jitter)
     if given.next:
         print("\n".join(cron.shown(given.next)))
     else:
