@@ -1,6 +1,9 @@
 """Products and convolutions on packed bits are those of ±1 in float, whatever the lengths, strides and borders."""
 
+from collections.abc import Iterator
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,6 +12,14 @@ from slimline.core import xnor, xnor_reference
 lengths = st.one_of(st.integers(1, 5), st.integers(60, 68), st.integers(124, 132), st.integers(1, 700))
 seeds = st.integers(0, 2**32 - 1)
 threads = st.integers(1, 3)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _threads_are_always_worth_waking() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(xnor, "SHARE", 1)
+        patch.setattr(xnor, "SHARE_PACKED", 1)
+        yield
 
 
 def drawn(seed: int, *shape: int) -> np.ndarray:

@@ -211,7 +211,10 @@ def test_every_length_around_a_word_every_stride_and_every_padding_give_what_flo
         assert np.array_equal(np.moveaxis(found, 3, 1), expected), geometry
 
 
-def test_threads_and_their_number_change_nothing() -> None:
+def test_threads_and_their_number_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [popcount.worth(size, 10, 4) for size in (0, 9, 29, 39, 400)] == [1, 1, 2, 3, 4]
+    monkeypatch.setattr(xnor, "SHARE", 1)
+    monkeypatch.setattr(xnor, "SHARE_PACKED", 1)
     draws = np.random.default_rng(0)
     a, b = (draws.choice(np.float32([-1, 1]), (rows, 500)) for rows in (100, 77))
     expected = xnor_reference.matmul(a, b)

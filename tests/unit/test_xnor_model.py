@@ -12,6 +12,7 @@ import slimline
 import tiny
 from slimline.artifacts import Manifest, packed
 from slimline.core.binary import Binarization, binary, binary_layers, sign
+from slimline.core.popcount import SHARE
 from slimline.errors import SlimlineError
 from slimline.export.xnor import XnorModel
 from slimline.models.network import network
@@ -71,14 +72,21 @@ def test_layers_pass_each_other_bits_and_logits_are_those_of_torch(pool, scaled)
 
 
 @pytest.mark.parametrize("threads", [2, 5])
-def test_the_number_of_threads_and_the_parts_of_a_batch_change_nothing(threads) -> None:
+@pytest.mark.parametrize("share", [1, SHARE])  # whether threads are worth waking for networks as small as these
+def test_the_number_of_threads_and_the_parts_of_a_batch_change_nothing(threads, share, monkeypatch) -> None:
+    for module in ("core.xnor", "export.xnor"):
+        monkeypatch.setattr(f"slimline.{module}.SHARE", share)
     model = body(nn.MaxPool2d(2)).eval()
     model(torch.zeros(2, 1, 11, 14))
     _, made = formed(shaken(model))
-    images = torch.randn(9, 1, 11, 14).numpy()
-    whole = XnorModel(made, (1, 11, 14), threads=threads)(images)
-    alone = XnorModel(made, (1, 11, 14), threads=1)
-    assert np.array_equal(whole, np.concatenate([alone(images[place : place + 1]) for place in range(9)]))
+    images, before = torch.randn(41, 1, 11, 14).numpy(), torch.get_num_threads()
+    run, alone = XnorModel(made, (1, 11, 14), threads=threads), XnorModel(made, (1, 11, 14), threads=1)
+    one_by_one = np.concatenate([alone(images[place : place + 1]) for place in range(41)])
+    for count in (0, 1, 2, 9, 41):
+        assert np.array_equal(run(images[:count]), one_by_one[:count])
+    with pytest.raises(SlimlineError, match="NaN"):
+        run(np.full_like(images, np.nan))
+    assert torch.get_num_threads() == before, "the process's own setting is left as it was"
 
 
 @pytest.mark.parametrize("name", tiny.shared(tiny.ZOO))

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int32, Int64, UInt64
 
 from slimline.core import popcount
-from slimline.core.popcount import COLUMNS, WORD, spread
+from slimline.core.popcount import COLUMNS, SHARE, SHARE_PACKED, WORD, spread, worth
 from slimline.errors import SlimlineError
 
 Words = UInt64[np.ndarray, "*lines words"]
@@ -75,6 +75,7 @@ def _packed(who: str, x: np.ndarray, wrong: str, threads: int, *, checked: bool)
     lines = np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
     out = np.empty((len(lines), words_of(x.shape[-1])), np.uint64)
     integers = x.dtype == np.int8
+    threads = worth(lines.size, SHARE_PACKED, threads)
     if any(spread(lambda first, last: popcount.pack_lines(lines, out, first, last, integers, checked), len(lines), threads)):
         raise SlimlineError(f"{who}: {wrong}")
     return out.reshape(*x.shape[:-1], out.shape[1])
@@ -91,6 +92,7 @@ def pack_images(x: Float[np.ndarray, "images channels height width"], *, threads
         return pack_signs(np.moveaxis(x, 1, 3), threads=threads)
     planes = np.ascontiguousarray(x).reshape(images, channels, height * width)
     out = np.empty((images, height * width, words_of(channels)), np.uint64)
+    threads = worth(planes.size, SHARE_PACKED, threads)
     if any(spread(lambda first, last: popcount.pack_planes(planes, out, first, last), images, threads)):
         raise SlimlineError("pack_images: NaN has no sign")
     return out.reshape(images, height, width, out.shape[2])
@@ -348,6 +350,7 @@ class Convolution:
         else:
             out = np.empty((*shape, len(weights.panels) * COLUMNS), np.int32)
         panels = len(weights.panels)
+        threads = worth(math.prod(shape) * weights.columns * weights.length, SHARE, threads)
         by_images = count >= threads
 
         def work(first: int, last: int) -> None:
@@ -428,6 +431,7 @@ class Product:
         lines = np.ascontiguousarray(lines)
         out = np.zeros((rows, words_of(weights.columns)), np.uint64) if self.gives_bits else np.empty((rows, panels * COLUMNS), np.int32)
         line_bytes, out_bytes = 8 * self._planes * words, out.strides[0]
+        threads = worth(rows * weights.columns * weights.length * self._planes, SHARE, threads)
         # Threads share the panels where there are enough: each then reads its weights alone.
         by_rows = panels < threads
 

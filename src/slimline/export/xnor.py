@@ -10,7 +10,8 @@ of 8-bit pixels, and adds exactly what torch adds in 32-bit floats.
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ from torch.fx.passes.shape_prop import ShapeProp, TensorMetadata
 from slimline.core import xnor
 from slimline.core.binary import BinaryConv2d, BinaryLayer, BinaryLinear, scaled, sign
 from slimline.core.normalize import Normalize
+from slimline.core.popcount import ROWS, SHARE, spread, worth
 from slimline.core.quantized import SHAPE_FUNCTIONS, SHAPE_METHODS, is_kind, traced
 from slimline.errors import SlimlineError
 from slimline.export.runtime import Deployed, Images, Logits, check_images
@@ -62,9 +64,13 @@ class Step:
     reads: tuple[str, ...]
     makes: str
     run: Callable[..., Any]
+    """Takes the number of threads, and what it reads."""
 
 
 Watch = Callable[[Step, Callable[[], None]], None]
+
+REAL = 16
+"""Binary multiplications that take about as long as one of real numbers."""
 
 
 @dataclass
@@ -83,7 +89,7 @@ class Chain:
 
 
 class XnorModel(Deployed):
-    """A network with binary layers ready to run on bits, `threads` threads sharing a layer (torch's part runs with the process's threads)."""
+    """A network with binary layers ready to run on bits. `threads` threads share the images or, where these are few, each layer."""
 
     runtime = "xnor"
 
@@ -117,26 +123,44 @@ class XnorModel(Deployed):
         self._input = next(node.name for node in self._graph.graph.nodes if node.op == "placeholder")
         real = [math.prod(_shape(node)) for node in self._graph.graph.nodes if node.name in {step.makes for step in self.steps}]
         self._together = max(1, TOGETHER // max(real, default=1))
+        sizes = {node: self._products(node) for node in self._graph.graph.nodes}
+        self._size = sum(sizes.values())
+        real_size = sum(size for node, size in sizes.items() if not self._counts(node) and self._pixels(node) is None)
+        # Torch's threads, when they have no work, go on waiting for it on the cores that ours are then short of.
+        self._torch_threads = threads if real_size > self._size / 2 else 1
         self._last = {name: place for place, step in enumerate(self.steps) for name in step.reads if name != self._output}
 
-    def __call__(self, images: Images, *, watch: Watch = lambda _, run: run()) -> Logits:
+    def __call__(self, images: Images, *, watch: Watch | None = None) -> Logits:
         """Logits of float32 images in [0, 1].
 
         Args:
-            watch: is given each step and what runs it, which it must call; to measure by.
+            watch: is given each step and what runs it, which it must call; to measure by. Threads then share each layer.
 
         Raises:
             SlimlineError: images of another type or shape; NaN in them, or made of them.
         """
         check_images(images, self.input_shape)
-        parts = [images[first : first + self._together] for first in range(0, len(images) or 1, self._together)]
-        return np.concatenate([self._run(part, watch) for part in parts])
+        threads = worth(self._size * len(images), SHARE, self._threads)
+        if watch is not None or len(images) < threads * ROWS:  # fewer rows than a tile has would read weights for nothing
+            with _torch_threads(self._torch_threads):
+                return self._parts(images, self._threads, watch or (lambda _, run: run()))
 
-    def _run(self, images: Images, watch: Watch) -> Logits:
+        def work(first: int, last: int) -> Logits:
+            with _torch_threads(1):
+                return self._parts(images[first:last], 1, lambda _, run: run())
+
+        return np.concatenate(spread(work, len(images), threads))
+
+    def _parts(self, images: Images, threads: int, watch: Watch) -> Logits:
+        """Logits of any number of images, so many at a time as the caches hold."""
+        parts = [images[first : first + self._together] for first in range(0, len(images) or 1, self._together)]
+        return np.concatenate([self._run(part, threads, watch) for part in parts])
+
+    def _run(self, images: Images, threads: int, watch: Watch) -> Logits:
         values: Values = {self._input: torch.from_numpy(images)}
 
         def run(step: Step) -> None:
-            values[step.makes] = step.run(*(values[name] for name in step.reads))
+            values[step.makes] = step.run(threads, *(values[name] for name in step.reads))
 
         with torch.inference_mode():
             for place, step in enumerate(self.steps):
@@ -147,6 +171,16 @@ class XnorModel(Deployed):
         logits = values[self._output]
         assert isinstance(logits, Tensor)
         return logits.numpy()
+
+    def _products(self, node: fx.Node) -> int:
+        """Binary multiplications that take as long as what `node` does with one image."""
+        module = self._modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(module, nn.Conv2d | nn.Linear):
+            return 0
+        shape = _shape(node)
+        places = shape[2:] if isinstance(module, nn.Conv2d) else shape[1:-1]
+        cost = 1 if self._counts(node) else REAL if self._pixels(node) is None else xnor.PIXEL_BITS
+        return module.weight.numel() * math.prod(places) * cost
 
     def _counts(self, node: fx.Node) -> bool:
         """Whether `node` calls a layer that runs on bits."""
@@ -160,10 +194,11 @@ class XnorModel(Deployed):
         """A call of torch's."""
         inputs, modules = tuple(node.all_input_nodes), self._modules
         if node.op == "call_module" and isinstance(module := modules[str(node.target)], BinaryConv2d | BinaryLinear):
-            self.steps.append(Step((inputs[0].name,), node.name, _settled(module)))
+            settled = _settled(module)
+            self.steps.append(Step((inputs[0].name,), node.name, lambda _, x: settled(x)))
             return
 
-        def run(*found: Any) -> Any:  # tensors, but for sizes and what splits a tensor
+        def run(_threads: int, *found: Any) -> Any:  # tensors, but for sizes and what splits a tensor
             known = dict(zip(inputs, found, strict=True))
             args: Any = fx.node.map_arg(node.args, known.__getitem__)
             kwargs: Any = fx.node.map_arg(node.kwargs, known.__getitem__)
@@ -211,10 +246,10 @@ class XnorModel(Deployed):
         shift = normalize.shift.double().expand(_shape(images)[1:]).reshape(-1)
         offset = (layer.weight.detach().double() @ shift).numpy()
         at = xnor.thresholds_of(lambda z: _one_a_channel(layer, chain.steps, scale * z + offset) >= 0, columns, 255 * length)
-        product, threads = xnor.Product(xnor.pack(layer.weight.detach().numpy()), length, at, planes=True), self._threads
+        product = xnor.Product(xnor.pack(layer.weight.detach().numpy()), length, at, planes=True)
         by_torch = nn.Sequential(normalize, nn.Flatten()), _settled(layer), nn.Sequential(*chain.steps)
 
-        def run(x: Tensor) -> np.ndarray:
+        def run(threads: int, x: Tensor) -> np.ndarray:
             planes = xnor.pack_pixels(x.flatten(1).numpy())
             if planes is not None:
                 return product(planes, threads=threads)
@@ -238,15 +273,14 @@ class XnorModel(Deployed):
         chain = self._chain(node)
         at = self._thresholds(layer, chain) if chain.end is not None else None
         count = _convolution(layer, layout, at) if isinstance(layer, BinaryConv2d) else _product(layer, layout, at)
-        threads = self._threads
         if chain.end is None:
             sums = _real_sums(layer)
-            self.steps.append(Step((packed,), node.name, lambda bits: sums(count(bits, threads))))
+            self.steps.append(Step((packed,), node.name, lambda threads, bits: sums(count(bits, threads))))
             return set()
         makes = bits_of(chain.end)
         pools = [_pool(layer, chain.steps, place, at) for place, step in enumerate(chain.steps) if isinstance(step, nn.MaxPool2d)]
 
-        def run(bits: np.ndarray) -> np.ndarray:
+        def run(threads: int, bits: np.ndarray) -> np.ndarray:
             bits = count(bits, threads)
             for pool in pools:
                 bits = pool(bits)
@@ -260,11 +294,11 @@ class XnorModel(Deployed):
 
     def _add_packing(self, source: fx.Node) -> None:
         """The signs of real numbers."""
-        shape, packed, threads = _shape(source), bits_of(source), self._threads
+        shape, packed = _shape(source), bits_of(source)
         images = len(shape) == 4
         self._layouts[packed] = Layout(*shape[1:]) if images else Layout(shape[-1])
 
-        def run(x: Tensor) -> np.ndarray:
+        def run(threads: int, x: Tensor) -> np.ndarray:
             return xnor.pack_images(x.numpy(), threads=threads) if images else xnor.pack_signs(x.numpy(), threads=threads)
 
         self.steps.append(Step((source.name,), packed, run))
@@ -298,6 +332,17 @@ class XnorModel(Deployed):
     def _thresholds(self, layer: BinaryLayer, chain: Chain) -> xnor.Thresholds:
         steps = [step for step in chain.steps if not isinstance(step, nn.MaxPool2d)]
         return xnor.thresholds_of(lambda z: _one_a_channel(layer, steps, z) >= 0, layer.weight.shape[0], layer.weight[0].numel())
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    """Torch computes with so many threads what this thread asks of it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _shape(node: fx.Node) -> tuple[int, ...]:
