@@ -1,6 +1,6 @@
 """One bit beside real numbers and 8 bits: products, convolutions, and whole networks.
 
-    python benchmarks/xnor.py [--quick] [--threads 1 2] [--only products convolutions networks] [--record]
+    python benchmarks/xnor.py [--quick] [--threads 1 2] [--only products convolutions networks threads] [--record]
     python benchmarks/xnor.py --tables FILE
 
 About ten minutes; --quick: few rounds; --threads: by default one and all. All ways take turns in random order, each calling for about 3 ms and
@@ -11,7 +11,8 @@ Products and convolutions are compared with torch in fp32 and, in 8 bits, with t
 ONNX Runtime in fp32 and, quantized by this package, in 8 bits. `packed` takes ±1 in fp32 and includes packing both sides of a product, or the
 images of a convolution; `inputs_packed` has its weights packed; `bits` goes from bits to sums or bits, as layers within a network do. Weights
 are random: their values change no time. Where one call takes several steps, `steps_ms` says how long each takes. The last line is JSON.
-`--record` writes the tables of docs/binary-inference.md, `--tables` writes them from such a line in FILE.
+`threads` sets several threads beside one, with nothing else in turn. `--record` writes the tables of docs/binary-inference.md, `--tables` writes
+them from such a line in FILE.
 """
 
 import argparse
@@ -234,7 +235,7 @@ def profile(run: XnorModel, images: np.ndarray, rounds: int) -> dict[str, float]
 
 
 def main() -> None:
-    parts = ("products", "convolutions", "networks")
+    parts = ("products", "convolutions", "networks", "threads")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
@@ -278,6 +279,14 @@ def main() -> None:
                 show(f"{threads} thread(s), {name}, batch {batch}", row)
                 row["steps_ms"] = profile(run, images, 10) if threads == 1 else None
                 found[f"{name}, batch {batch}"] = row
+        for name, shape in NETWORKS.items() if "threads" in chosen.only and threads > 1 else ():
+            beside = {"xnor": networks(name, shape, threads)[1], "one": networks(name, shape, 1)[1]}
+            for batch in (1, 2, 8, 64):
+                images = np.random.default_rng(1).integers(0, 256, (batch, *shape)).astype(np.float32) / np.float32(255)
+                calls = {way: lambda call=call, images=images: call(images) for way, call in beside.items()}
+                row = measured(calls, rounds, threads)
+                show(f"{threads} threads beside one, {name}, batch {batch}", row)
+                result.setdefault("beside_one", {})[f"{threads}, {name}, batch {batch}"] = row
         result[f"threads_{threads}"] = found
     print(json.dumps(result))
     if chosen.record:
