@@ -15,7 +15,8 @@ from slimline.paths import MODELS, Paths
 
 def declare(commands: Commands) -> None:
     comparing = commands.add_parser(
-        "compare", help="a model against another one on this workspace's test images; exits with 1 if it breaks a limit of evaluate.regression"
+        "compare",
+        help="a model against another one on this workspace's test images; exits with 1 if it breaks a limit of evaluate.regression, or a gate",
     )
     for side, what in (("before", "what it is held to"), ("after", "the model in question")):
         comparing.add_argument(side, help=f"{what}: a model folder, a workspace, a git revision, or . for what is here now")
