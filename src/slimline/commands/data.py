@@ -16,7 +16,7 @@ def declare(commands: Commands) -> None:
     about_data.add_parser("show", help="make a page of the prepared images and of what is odd about them").set_defaults(run=data_show)
     comparing = about_data.add_parser("diff", help="what changed between two versions, and whether it is more than chance")
     for side in ("before", "after"):
-        comparing.add_argument(side, help="a folder of prepared data, a git revision, or . for what is prepared now")
+        comparing.add_argument(side, help="a folder of prepared data, a workspace, a git revision, or . for what is prepared now")
     comparing.add_argument("--json", action="store_true", help="print JSON")
     comparing.add_argument("--limit", type=_index, help="exit with 1 if a population stability index that chance does not explain is above this")
     comparing.set_defaults(run=data_diff)

@@ -11,7 +11,10 @@ from slimline.paths import Paths
 def declare(commands: Commands) -> None:
     scheduling = commands.add_parser("schedule", help="run slimline rerun whenever a cron line is due, until a signal comes")
     scheduling.add_argument(
-        "line", nargs="+", metavar="CRON", help='"minute hour day-of-month month day-of-week", as "0 3 * * *"; or @hourly, @daily, @weekly, @monthly'
+        "line",
+        nargs="+",
+        metavar="CRON",
+        help='"minute hour day-of-month month day-of-week", as "0 3 * * *"; or @hourly, @daily, @weekly, @monthly, @yearly',
     )
     scheduling.add_argument("--timezone", help="as Europe/Berlin (default: TZ, else this machine's)")
     scheduling.add_argument("--jitter", type=amount, default=0.0, metavar="SECONDS", help="put each run off by up to so long, at random")

@@ -88,7 +88,7 @@ PROBLEMS = (
     ),
     (
         r"unsupported URI|UnsupportedModelRegistryStoreURI|Could not parse|file system|filesystem|No plugin|Can't load plugin",
-        "is no address of a store: write sqlite:///FILE, postgresql://… or http://… in tracking.uri",
+        "is no address of a store: write sqlite:///FILE, postgresql+psycopg://… or http://… in tracking.uri",
     ),
     (r"\b404\b|ENDPOINT_NOT_FOUND", "has no MLflow at that address: mend tracking.uri"),
     (
