@@ -134,7 +134,7 @@ def describe(error: ValidationError, schema: type[BaseModel]) -> tuple[str, str]
         case "extra_forbidden":
             reason = f"no such parameter; {suggestion(str(loc[-1]), _keys(schema, loc[:-1]))}"
         case "missing":
-            reason = f"missing; needed here: {', '.join(_keys(schema, loc[:-1]))}"
+            reason = f"missing; known here: {', '.join(_keys(schema, loc[:-1]))}"
         case "refused":  # raised by `params.base.plugin`
             loc.append(first["ctx"]["place"])
             reason = first["ctx"]["reason"]

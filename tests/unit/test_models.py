@@ -169,7 +169,7 @@ def test_a_users_own_model_is_built_by_its_import_path(images) -> None:
         ({"name": "mlp", "dropout": 1.0}, "dropout: found 1.0; it should be less than 1"),
         ({"name": "resnet", "dropout": -0.1}, "dropout: found -0.1; it should be greater than or equal to 0"),
         ({"name": "resnet", "norm": {"name": "grup"}}, r'norm.name: found "grup"; did you mean group\?'),
-        ({"name": "resnet", "norm": {"name": "group"}}, "norm.groups: missing; needed here: groups"),
+        ({"name": "resnet", "norm": {"name": "group"}}, "norm.groups: missing; known here: groups"),
         ({"name": "resnet", "norm": {"name": "batch", "groups": 4}}, "norm.groups: no such parameter"),
         ({"name": "resnet", "norm": "group"}, 'norm: found "group"; a mapping is needed, as {name: group}'),
         ({"name": "mobilenet", "width": 6, "norm": {"name": "group", "groups": 4}}, "group norm: 4 groups do not divide 6 channels"),

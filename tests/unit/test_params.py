@@ -79,7 +79,7 @@ SLIPS = {
     "missing key": (
         "  granularity: {name: channels, layer_limit: 0.9, multiple_of: 16}\n",
         "",
-        "prune.granularity: missing; needed here: criterion, granularity, target, schedule, sensitivity, calibration, loss, fit",
+        "prune.granularity: missing; known here: criterion, granularity, target, schedule, sensitivity, calibration, loss, fit",
     ),
     "misspelt plugin parameter": (
         "temperature: 4.0",
@@ -114,7 +114,7 @@ SLIPS = {
     "temperature zero": ("temperature: 4.0", "temperature: 0", "distill.loss.temperature: found 0; it should be greater than or equal to 0.001"),
     "a temperature that leaves nothing": ("temperature: 4.0", "temperature: 1e20", "distill.loss.temperature: found 1e+20; it should be less"),
     "misspelt norm": ("depth: 20, width: 16", "norm: {name: grup}", 'teacher.model.norm.name: found "grup"; did you mean group?'),
-    "a norm's parameter": ("depth: 20, width: 16", "norm: {name: group}", "teacher.model.norm.groups: missing; needed here: groups"),
+    "a norm's parameter": ("depth: 20, width: 16", "norm: {name: group}", "teacher.model.norm.groups: missing; known here: groups"),
     "text for a norm": ("depth: 20, width: 16", "norm: group", 'teacher.model.norm: found "group"; a mapping is needed, as {name: group}'),
     "nothing to prune": ("amount: 0.5", "amount: 0", "prune.target.amount: found 0; it should be greater than 0"),
     "everything to prune": ("amount: 0.5", "amount: 1", "prune.target.amount: found 1; it should be less than 1"),

@@ -66,7 +66,7 @@ def test_a_method_without_annotations_takes_its_parameters_as_they_are() -> None
 @pytest.mark.parametrize(
     ("parameters", "told"),
     [
-        ({}, "rate: missing; needed here: rate, label, pair"),
+        ({}, "rate: missing; known here: rate, label, pair"),
         ({"rate": 1.0, "lable": "x"}, "lable: no such parameter; did you mean label"),
         ({"raet": 1.0}, "raet: no such parameter; did you mean rate"),
         ({"rate": 1.0, "first": 3}, "first: no such parameter"),

@@ -13,7 +13,8 @@ class Gradual(Schedule):
     """After a part t of the training, s · (1 - (1 - (t - begin) / (end - begin))³) of the units are gone (equation 1, from nothing to s).
 
     Quick where there is much that is worth nothing, slow in the end. Masks only: the shapes of channels cannot change within a training.
-    Unlike the paper's, what is gone stays gone. The best epoch is looked for among those that begin with all of it gone.
+    Unlike the paper's, what is gone stays gone. The best epoch is looked for from the one in which the last
+    cut falls.
 
     Args:
         every: steps between two cuts.
