@@ -14,9 +14,10 @@ from optuna.trial import TrialState
 from slimline.errors import SlimlineError
 from slimline.params.changes import changed, keys, path_of
 from slimline.params.file import load as load_params
+from slimline.params.prune import Prune
 from slimline.paths import Paths
 from slimline.sweep import SAMPLERS
-from slimline.sweep.adopt import rewritten
+from slimline.sweep.adopt import adopt, rewritten
 from slimline.sweep.definition import Definition, Parameter, load
 from slimline.sweep.pictures import fronts
 from slimline.sweep.results import excess, front, limits, promoted, recommended
@@ -73,6 +74,23 @@ def definition(folder: Path, old: str = "", new: str = "") -> Definition:
         ("quantize.weights.bits: {", "quantize.fit.epochs: {", ("quantize.fit.epochs", "not retrained", "budget.epochs")),
         ("{at_most: 20000}", "{at_least: 20000}", ("constraints.packed_bytes.at_least", "worse")),
         ("seed: 0", "seed: 0\nwhen: 2020-01-01", ("no valid YAML of numbers",)),
+        ("seed: 0", 'seed: 0\nbase: "a\\0b"', ("base", "found")),
+        ("at_most: 20000", f"at_most: 1{'0' * 400}", ("constraints.packed_bytes.at_most", "a number is needed, up to 9007199254740992")),
+        ("at_most: 20000", "at_most: -1", ("constraints.packed_bytes.at_most", "found -1; 0 or more")),
+        ("drop: 0.01", "at_least: 97", ("constraints.validation_accuracy.at_least", "found 97; a share from 0 to 1")),
+        ("drop: 0.01", "drop: -0.01", ("constraints.validation_accuracy.drop", "found -0.01; a share from 0 to 1")),
+        ("space:", "  quantize.weights.bits: 4\nspace:", ("fixed.quantize.weights.bits: space.quantize.weights.bits replaces it",)),
+        (
+            "low: 2, high: 8}",
+            "low: 2, high: 4}\n  'quantize.\"weights\".bits': {low: 5, high: 8}",
+            ("space.quantize.weights.bits: space.", "replaces it"),
+        ),
+        (
+            "  prune.criterion: {name",
+            "  prune.criterion.value: 0.1\n  prune.criterion: {name",
+            ("fixed.prune.criterion.value: fixed.prune.criterion",),
+        ),
+        ("trials: 8}", "trials: 1}\nstart: [{quantize.weights.bits: 4}, {quantize.weights.bits: 5}]", ("start: 2 trials", "budget.trials is 1")),
     ],
 )
 def test_a_sweep_that_cannot_be_is_refused_with_its_key(old: str, new: str, parts: tuple[str, ...], tmp_path: Path) -> None:
@@ -279,6 +297,48 @@ def test_validation_images_are_halved_and_the_test_split_is_not_there(tmp_path: 
         halved(Paths(tmp_path / "elsewhere"), tmp_path / "other")
 
 
+BEST = """
+trial: 0
+values: {quantize.weights.bits: 4}
+scores: {packed_bytes: 900, bops: 3000}
+promise: {accuracy: 0.9, low: 0.8, high: 0.95, test_accuracy_low: 0.8, test_accuracy_high: 0.95}
+others:
+  1: {accuracy: 0.9, low: 0.8, high: 0.95, test_accuracy_low: 0.8, test_accuracy_high: 0.95}
+"""
+FOUND = '{"fixed": {}, "rungs": {"search": [{"trial": 1, "values": {}, "scores": {"packed_bytes": 900, "bops": 3000}}]}}'
+
+
+@pytest.mark.parametrize(
+    ("best", "found", "trial"),
+    [
+        *((best, FOUND, None) for best in ("", "[1]", "a: [", BEST[:90], BEST.replace("low: 0.8, ", ""), BEST.replace("900", "much"))),
+        *((best, FOUND, None) for best in (BEST.replace("bits: 4", "bits: 2020-01-01"), BEST.replace("bits: 4", "bits: .nan"))),
+        *((BEST, found, 1) for found in ("", "[]", "{}", '{"rungs": {}}', FOUND.replace('"trial": 1', '"trial": 2'), FOUND.replace("900", "{}"))),
+    ],
+)
+def test_what_a_sweep_left_and_was_damaged_since_is_refused_and_params_stay(best: str, found: str, trial: int | None, tmp_path: Path) -> None:
+    params = tmp_path / "params.yaml"
+    definition(tmp_path, "seed: 0", "seed: 0\nbase: .")
+    (tmp_path / "trials.json").write_text(FOUND)
+    for whole, one in ((BEST, None), (BEST, 1)):
+        params.write_text(SHIPPED.read_text())
+        (tmp_path / "best.yaml").write_text(whole)
+        assert "promise: {sweep: " in adopt(tmp_path, one)
+    params.write_text(SHIPPED.read_text())
+    (tmp_path / "best.yaml").write_text(best)
+    (tmp_path / "trials.json").write_text(found)
+    with pytest.raises(SlimlineError, match=r"best.yaml, or trials.json beside it, is not as a sweep leaves it .*; slimline sweep run"):
+        adopt(tmp_path, trial)
+    assert params.read_text() == SHIPPED.read_text()
+
+
+def test_a_change_within_what_another_change_gave_leaves_that_as_it_was() -> None:
+    fixed = {"prune.criterion": {"name": "threshold"}}
+    made = changed(load_params(SHIPPED), {**fixed, "prune.criterion.value": 0.5})
+    assert made.block("prune", Prune).criterion["value"] == 0.5
+    assert fixed == {"prune.criterion": {"name": "threshold"}}
+
+
 def test_adopting_changes_values_and_keeps_every_comment() -> None:
     text = SHIPPED.read_text()
     assert rewritten(text, {}) == text
@@ -296,8 +356,10 @@ def test_adopting_changes_values_and_keeps_every_comment() -> None:
 def test_a_database_that_is_none_or_does_not_answer_is_refused() -> None:
     with pytest.raises(SlimlineError, match=r"postgresql://me:\*\*\*@127\.0\.0\.1:1/x.*: no answer"):
         database("postgresql://me:secret@127.0.0.1:1/x")
-    with pytest.raises(SlimlineError, match="is no address of a database"):
-        database("nowhere")
+    for address in ("nowhere", "postgresql://me:secret@127.0.0.1:port/x", "http://127.0.0.1:9"):
+        with pytest.raises(SlimlineError, match="is no address of a database") as refused:
+            database(address)
+        assert "secret" not in str(refused.value)
 
 
 @pytest.mark.slow  # MLflow takes seconds to make a database

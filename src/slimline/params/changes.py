@@ -84,7 +84,7 @@ def changed(params: Params, changes: Mapping[str, Any]) -> Params:
         name, *rest = keys(path)
         if name not in BLOCKS or not rest:
             raise SlimlineError(f"{path}: no parameter of a block; {suggestion(name, list(BLOCKS))}, with a key behind it")
-        put(values, (name, *rest), value)
+        put(values, (name, *rest), copy.deepcopy(value))  # a later change within it is not for whoever gave it
         touched.add(name)
     return Params(params.seed, {**params.blocks, **{name: _checked(name, values[name]) for name in sorted(touched)}}, params.text)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
 
 from slimline.errors import SlimlineError
 from slimline.files import write_text
@@ -27,13 +28,21 @@ def adopt(folder: Path, trial: int | None) -> str:
         trial: None for the recommended one.
 
     Raises:
-        SlimlineError: the sweep has not ended, has no such trial, or what it found does not fit params.yaml any more.
+        SlimlineError: the sweep has not ended, has no such trial, what it left was damaged, or does not fit params.yaml any more.
     """
     definition = load(folder / "sweep.yaml")
     path = Paths((folder / definition.base).resolve()).params
     params = load_params(path)
-    chosen = _chosen(folder, trial)
-    values = {**chosen.values, "evaluate.promise": chosen.expected(folder.name)}
+    try:
+        chosen = _chosen(folder, trial)
+        values = json.loads(json.dumps({**chosen.values, "evaluate.promise": chosen.expected(folder.name)}, allow_nan=False))
+        told = chosen.told()
+    except (YAMLError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        files, why = Files(folder), f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise SlimlineError(
+            f"{files.best}, or {files.trials.name} beside it, is not as a sweep leaves it ({why}); "
+            f"slimline sweep run {folder.name} writes both again, its trials stay"
+        ) from error
     try:
         changed(params, values)
     except SlimlineError as error:
@@ -42,8 +51,8 @@ def adopt(folder: Path, trial: int | None) -> str:
         ) from error
     text = rewritten(params.text, values)
     difference = "".join(unified_diff(params.text.splitlines(keepends=True), text.splitlines(keepends=True), str(path), str(path), n=1))
-    write_text(path, text)
-    return f"{difference or f'{path}: these values stand there already'}\n{chosen.told()}\nBuild it: make repro"
+    write_text(path.resolve(), text)  # where params.yaml is a link, what it leads to is changed
+    return f"{difference or f'{path}: these values stand there already'}\n{told}\nBuild it: make repro"
 
 
 def rewritten(text: str, values: dict[str, Any]) -> str:
@@ -129,7 +138,7 @@ def _chosen(folder: Path, trial: int | None) -> Chosen:
                 f"{folder.name} names the nearest, and keeps the trials), then adopt"
             ) from error
         raise SlimlineError(f"{error.filename}: no such file; run the sweep to its end first (slimline sweep run {folder.name})") from error
-    row = next(row for row in list(found["rungs"].values())[-1] if row["trial"] == trial)
+    (row,) = (row for row in list(found["rungs"].values())[-1] if row["trial"] == trial)
     return Chosen(trial, {**found["fixed"], **row["values"]}, row["scores"], best["others"][trial])
 
 

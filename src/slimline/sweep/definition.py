@@ -1,8 +1,8 @@
 """sweep.yaml: what is looked for, where, and with how many trials. As strict as params.yaml."""
 
 import json
-import math
 from io import StringIO
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,9 +26,15 @@ RETRAINING = (
 """What means something to trials that are retrained alone."""
 
 
+LARGEST = 2**53
+"""Up to it every whole number is a float, too, by which samplers and limits calculate."""
+
+
 def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"found {shown(value)}; a number is needed")
+    if not abs(value) <= LARGEST:  # so put, NaN is refused too
+        raise ValueError(f"found {shown(value)}; a number is needed, up to {LARGEST}")
     return value
 
 
@@ -154,7 +160,7 @@ class Definition(Block):
         storage: of the study; null for a file of this folder. The environment variable SLIMLINE_SWEEP_STORAGE goes before it.
     """
 
-    base: str = "../.."
+    base: str = Field(default="../..", pattern=r"^[^\x00]+$")
     seed: int = Field(ge=0, lt=2**32)
     objectives: tuple[ObjectiveName, ...] = Field(min_length=1)
     constraints: dict[ObjectiveName, Limit] = Field(default_factory=dict)
@@ -179,6 +185,19 @@ class Definition(Block):
                 raise ValueError(f"constraints.{name}.{forbidden}: more is {'better' if forbidden == 'at_most' else 'worse'} there")
             if limit.drop is not None and name != ACCURACY:
                 raise ValueError(f"constraints.{name}.drop: only {ACCURACY} is compared with the student's; take at_most")
+            (key, value), *_ = limit.model_dump(exclude_none=True).items()
+            if not 0 <= value <= (1 if name == ACCURACY else LARGEST):
+                raise ValueError(f"constraints.{name}.{key}: found {value:g}; {'a share from 0 to 1' if name == ACCURACY else '0 or more'} is needed")
+        return self
+
+    @model_validator(mode="after")
+    def nothing_said_in_vain(self) -> "Definition":
+        said = [(keys(path), f"{where}.{path}") for where, paths in (("fixed", self.fixed), ("space", self.space)) for path in paths]
+        for (path, before), (other, behind) in combinations(said, 2):
+            if path[: len(other)] == other:
+                raise ValueError(f"{before}: {behind} replaces it, so it changes nothing; take one of them out, or write what holds the other first")
+        if len(self.start) > self.budget.trials:
+            raise ValueError(f"start: {len(self.start)} trials are given, and budget.trials is {self.budget.trials}; raise it, or give fewer")
         return self
 
     @model_validator(mode="after")

@@ -265,6 +265,10 @@ class Sweep:
         self.storage = sweep.storage(mend=True)
         needed = {parameter.each for parameter in self.definition.space.values()} - {None}
         self.space = Space.of(self.definition, self.team.ask("names") if needed else {})
+        try:
+            self.given = [self.space.drawn(values) for values in self.definition.start]
+        except SlimlineError as error:
+            raise SlimlineError(f"{sweep.folder / 'sweep.yaml'}: {error}") from error
         self.search = self._rung("search")
         if "reference" not in self.search.facts:
             self.search.note("reference", self.team.ask("reference"))
@@ -292,7 +296,7 @@ class Sweep:
 
     def _start(self) -> dict[int, dict[str, Any]]:
         """The search's slots, with the values of those that do not draw them."""
-        given = [self.space.drawn(values) for values in self.definition.start]
+        given = [*self.given]
         if self.definition.allocated and len(self.search.finished()) < self.definition.budget.trials:
             given += self._allocated()
         return {slot: given[slot] if slot < len(given) else {} for slot in range(self.definition.budget.trials)}

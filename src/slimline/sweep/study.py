@@ -9,6 +9,7 @@ import copy
 import fcntl
 import hashlib
 import os
+import re
 import socket
 import time
 import warnings
@@ -39,6 +40,9 @@ STALE = 60.0
 
 MAKERS = 3
 """How often tables are tried to be made in an empty database that others come to at the same time."""
+
+PASSWORD_OF = re.compile(r":[^/@]*@")
+"""In addresses that are none."""
 
 SLOT, DRIVER, BEAT, SCORES, SECONDS, REASON = "slot", "driver", "beat", "scores", "seconds", "reason"
 """What a trial says of itself besides its parameters and values."""
@@ -90,8 +94,8 @@ def database(url: str) -> BaseStorage:
     """
     try:
         address = make_url(url)
-    except ArgumentError as error:
-        raise SlimlineError(f"storage: '{url}' is no address of a database; write postgresql://user:password@host/database") from error
+    except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
+        raise _no_address(PASSWORD_OF.sub(":***@", url)) from error
     shown = address.render_as_string(hide_password=True)
     postgresql = address.get_backend_name() == "postgresql"
     if postgresql:
@@ -101,10 +105,16 @@ def database(url: str) -> BaseStorage:
         return _with_tables(address.render_as_string(hide_password=False), {"pool_pre_ping": True, **connect})
     except ImportError as error:
         raise SlimlineError(f"storage {shown}: its driver is missing ({error}); pip install 'psycopg[binary]'") from error
+    except ArgumentError as error:  # of a kind of database that is not known
+        raise _no_address(shown) from error
     except (SQLAlchemyError, StorageInternalError) as error:
         raise SlimlineError(f"storage {shown}: no answer ({_cause(error)}); start it, or mend the address. No study was touched") from error
     except RuntimeError as error:
         raise SlimlineError(f"storage {shown}: not a database of Optuna ({_cause(error)}); give the sweep one of its own") from error
+
+
+def _no_address(shown: str) -> SlimlineError:
+    return SlimlineError(f"storage: '{shown}' is no address of a database; write postgresql://user:password@host/database")
 
 
 def _with_tables(address: str, engine: dict[str, Any]) -> RDBStorage:
