@@ -113,6 +113,12 @@ def test_the_command_says_what_passed_and_ends_with_0_1_or_2(tmp_path, capsys) -
     assert json.loads(capsys.readouterr().out)["gates"]["size_ratio"]["passed"] is False
 
 
+def test_what_was_edited_to_pass_as_a_whole_does_not_while_one_gate_fails(tmp_path) -> None:
+    judged = judge({"size_ratio": 4.0}, sides(), 0.95)
+    assert gate(tmp_path, 4.0, judged | {"passed": True}) == 1
+    assert gate(tmp_path, 2.0, judge({"size_ratio": 2.0}, sides(), 0.95) | {"passed": "no"}) == 1
+
+
 @pytest.mark.parametrize(
     ("limit", "judged", "told"),
     [
@@ -120,6 +126,8 @@ def test_the_command_says_what_passed_and_ends_with_0_1_or_2(tmp_path, capsys) -
         (2.0, None, "gates.json: no such file; run make repro first"),
         (2.0, {"gates": {"size_ratio": {"limit": 3.0}}}, "was made with other limits than evaluate.gates has now; run dvc repro"),
         (2.0, {"models": 1}, "was not written by evaluate"),
+        (2.0, {"gates": {"size_ratio": {"limit": 2.0}}}, "was not written by evaluate"),
+        (2.0, {"passed": True, "gates": {"size_ratio": {"limit": 2.0, "value": "x", "worst": 1, "passed": True, "why": ""}}}, "was not written by"),
     ],
 )
 def test_what_cannot_be_judged_is_refused(limit, judged, told, tmp_path, capsys) -> None:

@@ -30,11 +30,11 @@ def gate(paths: Paths, given: argparse.Namespace) -> None:
         raise SlimlineError(f"{paths.params}: evaluate.gates sets no limit; put one there: {', '.join(Gates.model_fields)}")
     judged = read(paths.gates)
     try:
-        judged_by = {name: one["limit"] for name, one in judged["gates"].items()}
-    except (KeyError, TypeError, AttributeError) as error:
+        if {name: one["limit"] for name, one in judged["gates"].items()} != limits:
+            raise SlimlineError(f"{paths.gates} was made with other limits than evaluate.gates has now; run dvc repro")
+        told, passed = table(judged), [judged["passed"], *(one["passed"] for one in judged["gates"].values())]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise SlimlineError(f"{paths.gates} was not written by evaluate; run dvc repro --force evaluate") from error
-    if judged_by != limits:
-        raise SlimlineError(f"{paths.gates} was made with other limits than evaluate.gates has now; run dvc repro")
-    print(json.dumps(judged, indent=2) if given.json else table(judged))
-    if not judged["passed"]:
+    print(json.dumps(judged, indent=2) if given.json else told)
+    if not all(one is True for one in passed):
         sys.exit(FAILED)

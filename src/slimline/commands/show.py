@@ -10,7 +10,7 @@ from slimline.params.evaluate import Evaluate
 from slimline.params.file import Params, load
 from slimline.params.tracking import Tracking
 from slimline.paths import Paths
-from slimline.report.record import made, renewed, results, rows
+from slimline.report.record import made, renewed, results, rows, table
 from slimline.runtime.results import read
 
 
@@ -48,4 +48,19 @@ def record(paths: Paths, _given: argparse.Namespace) -> None:
 
 
 def _last_run(paths: Paths, params: Params) -> dict[str, Any]:
-    return results(read(paths.scorecard), read(paths.latency), seed=params.seed, confidence=params.block("evaluate", Evaluate).confidence)
+    """What `results.json` holds of the last run.
+
+    Raises:
+        SlimlineError: there was none, it could not evaluate a model, or its files were damaged.
+    """
+    scorecard, latency = read(paths.scorecard), read(paths.latency)
+    try:
+        values = results(scorecard, latency, seed=params.seed, confidence=params.block("evaluate", Evaluate).confidence)
+        table(values)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        refused = scorecard.get("refused") if isinstance(scorecard, dict) else None
+        if isinstance(refused, dict) and refused:
+            name, reason = next(iter(refused.items()))
+            raise SlimlineError(f"{paths.scorecard}: the last run could not evaluate the {name} ({reason}); mend that, then dvc repro") from error
+        raise SlimlineError(f"{paths.scorecard} or {paths.latency.name} was not written by evaluate; run dvc repro --force evaluate") from error
+    return values

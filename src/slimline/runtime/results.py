@@ -17,5 +17,5 @@ def read(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
         raise SlimlineError(f"{path}: no such file; run make repro first") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SlimlineError(f"{path}: no valid JSON ({error}); run dvc repro --force evaluate") from error
