@@ -104,7 +104,8 @@ def test_the_store_is_examined_without_being_changed(store: str, tmp_path: Path,
 
     for about in ("database", "tracking"):  # at once, where MLflow itself would try for two minutes
         assert "does not answer: start it" in found(examined("postgresql+psycopg://someone@127.0.0.1:9/runs", "tests"), about).remedy
-    assert "is no address of a store" in found(examined("nonsense://store", "tests"), "tracking").remedy
+    for address in ("nonsense://store", "postgresql://someone@127.0.0.1:port/runs"):
+        assert "is no address of a store" in found(examined(address, "tests"), "tracking").remedy
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
     assert "MLFLOW_TRACKING_URI is set and goes before tracking.uri" in next(examined(store, "tests")).fact
 
@@ -161,6 +162,8 @@ def test_a_command_that_asks_a_wrong_store_ends_in_one_line(
             "http://127.0.0.1:9": "does not answer: start it, or mend tracking.uri",
             "postgresql+psycopg://me:secret@127.0.0.1:9/runs": "does not answer: start it, or mend tracking.uri",
             "nonsense://store": "is no address of a store: write sqlite:///FILE",
+            "postgresql://me:secret@127.0.0.1:port/runs": "is no address of a store: write sqlite:///FILE",
+            f"sqlite:///{tmp_path}": "cannot be opened: mend the path in tracking.uri",
             store: "no file, md5, MLflow run, alias of a registered model or git revision that is known here",
         }.items():
             monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)

@@ -33,7 +33,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 from mlflow.utils.mlflow_tags import MLFLOW_DATASET_CONTEXT, MLFLOW_GIT_COMMIT, MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NAME, MLFLOW_RUN_NOTE
 from requests import RequestException
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from slimline.tracking.pages import EXPERIMENT, PIPELINE, conclude, description
 
@@ -129,8 +129,14 @@ def reach(uri: str) -> None:
     """Connect once to a database that is a server: MLflow itself tries for two minutes, and says so ten times.
 
     Raises:
-        SQLAlchemyError, ImportError: it does not answer, or refuses; or its driver is not there.
+        SQLAlchemyError, ImportError: it does not answer, or refuses; it is no address, or a folder; or its driver is not there.
     """
+    try:
+        sqlalchemy.make_url(uri if uri.startswith(SQL) else SQLITE)
+    except ValueError as error:
+        raise ArgumentError("Could not parse the port") from error
+    if uri.startswith(SQLITE) and Path(uri.removeprefix(SQLITE)).is_dir():
+        raise ArgumentError("Is a directory")
     if uri.startswith(SQL) and not uri.startswith(SQLITE):
         engine = sqlalchemy.create_engine(uri, connect_args={"connect_timeout": PATIENCE})
         try:
