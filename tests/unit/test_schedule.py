@@ -19,6 +19,7 @@ import slimline
 from slimline.errors import SlimlineError
 from slimline.paths import Paths
 from slimline.rerun.cron import Cron, zone_of
+from slimline.rerun.health import beat_of, health
 from slimline.rerun.schedule import Schedule
 from slimline.rerun.tick import Place
 
@@ -248,3 +249,12 @@ def test_what_is_due_while_a_tick_is_at_work_is_left_out(tmp_path: Path) -> None
         lines = lines_until(schedule, "a run is left out: the one before is still at work", "(2)", "(2)")
         ends = [line for line in lines if "the run ended" in line]
         assert len(ends) == sum("no dvc.yaml there" in line for line in lines) >= 2
+
+
+@pytest.mark.parametrize("beat", ["", "[]", '{"beat": "now"}', '{"beat": NaN, "next": "x"}', f'{{"beat": 1{"0" * 400}, "next": "x"}}', "[" * 100_000])
+def test_a_damaged_heartbeat_is_no_schedule_s(beat: str, tmp_path: Path) -> None:
+    file = beat_of(Paths(tmp_path))
+    file.parent.mkdir(parents=True)
+    file.write_text(beat)
+    with pytest.raises(SlimlineError, match=r"no schedule runs on this machine|was last heard of nan s ago"):
+        health(Paths(tmp_path), schedule=True)

@@ -33,10 +33,10 @@ def health(paths: Paths, *, schedule: bool) -> str:
     try:
         facts = json.loads(file.read_text())
         age, due = time.time() - facts["beat"], str(facts["next"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         if schedule:
             raise SlimlineError(f"{paths.root}: no schedule runs on this machine; slimline schedule starts one") from error
         return f"{paths.root} can be written; no schedule runs on this machine"
-    if age > UNHEARD:
+    if not age <= UNHEARD:  # so put, NaN is refused too
         raise SlimlineError(f"{file}: the schedule was last heard of {age:.0f} s ago; end it and start it anew")
     return f"next run {due}"
