@@ -216,6 +216,6 @@ def _rebuilt(description: Any, state: Mapping[str, Tensor], where: str, *, masks
         raise SlimlineError(f"{where}: no manifest of a model ({': '.join(describe(error, Manifest))})") from error
     except SlimlineError as error:
         raise SlimlineError(f"{where}: {error}") from error
-    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
         raise SlimlineError(f"{where}: tensors and manifest do not fit together ({' '.join(str(error).split())[:200]})") from error
     return manifest, model

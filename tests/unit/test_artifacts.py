@@ -1,5 +1,6 @@
 """A model on disk: four files, from which the very same network comes back."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -262,6 +263,7 @@ FOREIGN = {
     "a form with text for a number": {"forms": [{"form": "resized", "record": {"network.classifier": {"in_features": "x", "out_features": 3}}}]},
     "a missing class": {"classes": ["a", "b"]},
     "two means": {"mean": [0.4, 0.4]},
+    "no deviation": {"std": [0.0]},
 }
 
 
@@ -354,6 +356,15 @@ def test_the_digests_of_a_folder_can_be_checked_without_slimline(zoo) -> None:
 def test_a_foreign_file_is_no_packed_model(content, tmp_path) -> None:
     (tmp_path / "model.slim").write_bytes(content)
     packed_refused(tmp_path / "model.slim", "no packed model|truncated or altered|packed format [0-3], where this version reads 4")
+
+
+@pytest.mark.parametrize("shape", [[2**62], [10**15, 10**15], [-1]])
+def test_a_packed_file_that_claims_more_numbers_than_memory_holds_is_refused(shape, tmp_path) -> None:
+    header = json.dumps({"manifest": {}, "tensors": [["weight", "int8", shape, 0, None]], "alphabets": [[True, 0, 1]]}).encode()
+    frame = zstandard.ZstdCompressor().compress(len(header).to_bytes(4, "little") + header + bytes(2))
+    content = bytes(16) + len(frame).to_bytes(4, "little") + frame
+    (tmp_path / "model.slim").write_bytes(b"SLIM\x04\x00" + hashlib.sha256(content).digest()[:16] + content)
+    packed_refused(tmp_path / "model.slim", "no packed model, though its checksum matches")
 
 
 def test_a_missing_packed_file_is_refused_with_its_path(tmp_path) -> None:

@@ -193,7 +193,7 @@ def read_packed(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     content = _sound(path)
     try:
         return _read(content[BEGIN:])
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError, zstandard.ZstdError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RuntimeError, OverflowError, MemoryError, zstandard.ZstdError) as error:
         raise SlimlineError(f"{path}: no packed model, though its checksum matches ({' '.join(str(error).split())[:120]})") from error
 
 
