@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, PydanticUserError, ValidationError, create_model
 
@@ -154,7 +154,7 @@ def describe(error: ValidationError, schema: type[BaseModel]) -> tuple[str, str]
             )
             reason = f"found {shown(first['input'])}; {message}{_as_number(first['input'])}"
     more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return ".".join(str(part) for part in loc), reason + more
+    return ".".join(str(part) for part in loc if part != "[key]"), reason + more
 
 
 def shown(value: Any) -> str:
@@ -183,12 +183,14 @@ def _keys(schema: type[BaseModel], parents: Sequence[int | str]) -> list[str]:
     """Keys that `schema` allows below `parents`; none where that is no block."""
     place: Any = schema
     for part in parents:
-        if isinstance(part, str):  # a number is a place in a list, whose entries are all of the same kind
+        if isinstance(part, str) and get_origin(place) is dict:  # a name that the user gives
+            place = get_args(place)[1]
+        elif isinstance(part, str):  # a number is a place in a list, whose entries are all of the same kind
             block = _block(place)
             if block is None or part not in block.model_fields:
                 return []
             place = block.model_fields[part].annotation
-    block = _block(place)
+    block = None if get_origin(place) is dict else _block(place)
     return [] if block is None else list(block.model_fields)
 
 

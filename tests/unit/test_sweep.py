@@ -74,6 +74,13 @@ def definition(folder: Path, old: str = "", new: str = "") -> Definition:
         ("quantize.weights.bits: {", "quantize.fit.epochs: {", ("quantize.fit.epochs", "not retrained", "budget.epochs")),
         ("{at_most: 20000}", "{at_least: 20000}", ("constraints.packed_bytes.at_least", "worse")),
         ("seed: 0", "seed: 0\nwhen: 2020-01-01", ("no valid YAML of numbers",)),
+        ("{at_most: 20000}", "{at_mots: 20000}", ("constraints.packed_bytes.at_mots", "did you mean at_most?")),
+        ("packed_bytes: {at", "size: {at", ("constraints.size: no such objective", "packed_bytes")),
+        (
+            "constraints: {validation_accuracy: {drop: 0.01}, packed_bytes: {at_most: 20000}}",
+            "constraints: null",
+            ("found null; a mapping is needed",),
+        ),
         ("seed: 0", 'seed: 0\nbase: "a\\0b"', ("base", "found")),
         ("at_most: 20000", f"at_most: 1{'0' * 400}", ("constraints.packed_bytes.at_most", "a number is needed, up to 9007199254740992")),
         ("at_most: 20000", "at_most: -1", ("constraints.packed_bytes.at_most", "found -1; 0 or more")),
