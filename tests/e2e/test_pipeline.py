@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -197,10 +198,12 @@ def test_a_second_repro_at_the_same_time_says_so_and_ends(finished: Repository) 
         while not any(finished.root.glob(".dvc/tmp/rwlock")) or "write" not in (finished.root / ".dvc/tmp/rwlock").read_text():
             assert time.monotonic() < deadline, "the first never began"
             time.sleep(0.05)
+        first.send_signal(signal.SIGSTOP)  # or it might be done before the second has begun
         second = finished.run("dvc", "repro", "--force", "--single-item", "prepare")
         assert second.returncode != 0
         assert "busy" in second.stderr or "lock" in second.stderr
     finally:
+        first.send_signal(signal.SIGCONT)
         output, _ = first.communicate(timeout=120)
     assert first.returncode == 0, output
     assert stale(finished) == set()
