@@ -195,7 +195,7 @@ def test_a_second_repro_at_the_same_time_says_so_and_ends(finished: Repository) 
     first = finished.start("dvc", "repro", "--force", "--single-item", "prepare")
     try:
         deadline = time.monotonic() + 60
-        while not any(finished.root.glob(".dvc/tmp/rwlock")) or "write" not in (finished.root / ".dvc/tmp/rwlock").read_text():
+        while f'"pid": {first.pid}' not in (finished.root / ".dvc/tmp/rwlock").read_text():  # which the fixture's run has left, empty
             assert time.monotonic() < deadline, "the first never began"
             time.sleep(0.05)
         first.send_signal(signal.SIGSTOP)  # or it might be done before the second has begun
