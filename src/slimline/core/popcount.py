@@ -400,8 +400,9 @@ def pool(bits, falling, size, stride, padding, out):
 
 
 @functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads - 1)
+def _pool() -> ThreadPoolExecutor:
+    """One for all, whose threads start as they are needed; nothing that runs in it waits for anything else in it."""
+    return ThreadPoolExecutor(os.cpu_count())
 
 
 # The child of a fork has none of its parent's threads.
@@ -417,5 +418,5 @@ def spread(work: Callable[[int, int], Any], parts: int, threads: int) -> list[An
     """What `work(first, last)` gives for up to `threads` shares of `parts`, one of them computed in this thread."""
     shares = max(min(threads, parts), 1)
     bounds = [parts * share // shares for share in range(shares + 1)]
-    others = [_pool(threads).submit(work, *pair) for pair in itertools.pairwise(bounds[1:])]
+    others = [_pool().submit(work, *pair) for pair in itertools.pairwise(bounds[1:])]
     return [work(0, bounds[1]), *(one.result() for one in others)]
