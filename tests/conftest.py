@@ -1,6 +1,14 @@
 """What every test stands on: shapes checked while tests run, repeatable property tests, one thread."""
 
+import os
+
 from jaxtyping import install_import_hook
+from numba.core.codegen import get_host_cpu_features
+
+# oneDNN of torch 2.13 writes over the end of its memory where it takes convolutions of four channels backward, channels last, on a processor
+# with AVX2 and without AVX-512 (docs/training.md); the networks of these tests are as narrow as that.
+if "+avx512f" not in get_host_cpu_features():
+    os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "SSE41")
 
 # Everything that holds numerics. Not `tracking`, `runtime` and `stages`: their protocol `Tracker` is not made for isinstance, and
 # Lightning looks into the signatures of its modules' methods.
