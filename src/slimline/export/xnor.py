@@ -146,10 +146,11 @@ class XnorModel(Deployed):
                 return self._parts(images, self._threads, watch or (lambda _, run: run()))
 
         def work(first: int, last: int) -> Logits:
-            with _torch_threads(1):
-                return self._parts(images[first:last], 1, lambda _, run: run())
+            torch.set_num_threads(1)  # it counts for the thread that says so, and for threads that are yet to come
+            return self._parts(images[first:last], 1, lambda _, run: run())
 
-        return np.concatenate(spread(work, len(images), threads))
+        with _torch_threads(1):  # the last to be said is what was before
+            return np.concatenate(spread(work, len(images), threads))
 
     def _parts(self, images: Images, threads: int, watch: Watch) -> Logits:
         """Logits of any number of images, so many at a time as the caches hold."""
